@@ -1,0 +1,2 @@
+//! simulation
+fn main() {}
