@@ -1,0 +1,1 @@
+//! The segmented log: Kafka's files to the byte.
