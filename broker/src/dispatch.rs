@@ -1,0 +1,91 @@
+//! Which request goes to which handler, and how an answer finds its way back. No logic of any request.
+//!
+//! A handler gets the broker's state, the context of the request and the request. It answers at once
+//! ([`Outcome::Reply`]) or takes a [`Responder`] from [`RequestContext::defer`], keeps it, and answers later from
+//! whatever thread makes the progress. Responses of one connection leave in the order of its requests all the same:
+//! the connection behind the responder sees to that.
+
+use std::sync::Arc;
+
+use base::Now;
+use protocol::api::Response;
+
+/// Where a listener can be reached, as metadata responses name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Host name or address.
+    pub host: Arc<str>,
+    /// TCP port; 0 for the in-process transport.
+    pub port: u16,
+}
+
+/// Everything about a request that is not in its body.
+pub struct RequestContext {
+    /// Identity of the connection within this broker.
+    pub connection_id: u64,
+    /// Version of the request's schema.
+    pub version: i16,
+    /// Client id of the request header.
+    pub client_id: Option<Arc<str>>,
+    /// Address of the client as group descriptions show it (`/127.0.0.1`; `/embedded` in process).
+    pub client_host: Arc<str>,
+    /// The listener the request came in on.
+    pub endpoint: Arc<Endpoint>,
+    /// When the request was taken up.
+    pub now: Now,
+    pub(crate) reply_to: Arc<dyn ReplySink>,
+    pub(crate) sequence: u64,
+}
+
+/// What a handler did with a request.
+pub enum Outcome {
+    /// Answered.
+    Reply(Response),
+    /// A [`Responder`] was taken and will answer.
+    Deferred,
+    /// Nothing is answered (a produce with `acks=0`).
+    NoReply,
+    /// The connection must be closed, for this reason.
+    Close(String),
+}
+
+impl From<Response> for Outcome {
+    fn from(response: Response) -> Self {
+        Self::Reply(response)
+    }
+}
+
+/// The connection's end of an answer: puts responses in order and sends them.
+pub(crate) trait ReplySink: Send + Sync {
+    /// Answers request `sequence`; `Err` closes the connection with that reason.
+    fn reply(&self, sequence: u64, response: Result<Response, String>);
+}
+
+/// The right and the duty to answer one request. Dropped unused, it closes the connection.
+pub struct Responder {
+    target: Option<(Arc<dyn ReplySink>, u64)>,
+}
+
+impl RequestContext {
+    /// Takes the duty to answer; the handler then returns [`Outcome::Deferred`].
+    pub fn defer(&self) -> Responder {
+        Responder { target: Some((Arc::clone(&self.reply_to), self.sequence)) }
+    }
+}
+
+impl Responder {
+    /// Answers. May be called on any thread, also before the handler returns; call it outside of locks.
+    pub fn send(mut self, response: Response) {
+        if let Some((sink, sequence)) = self.target.take() {
+            sink.reply(sequence, Ok(response));
+        }
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        if let Some((sink, sequence)) = self.target.take() {
+            sink.reply(sequence, Err("the request was dropped unanswered".to_owned()));
+        }
+    }
+}
