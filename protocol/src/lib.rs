@@ -3,13 +3,7 @@
 //!
 //! Knows no files, sockets or partitions.
 
+pub mod api;
+pub mod frame;
+pub mod record;
 pub mod transport;
-pub mod api {
-    //! Requests and responses.
-    /// A request.
-    #[derive(Clone, Debug)]
-    pub enum Request {}
-    /// A response.
-    #[derive(Clone, Debug)]
-    pub enum Response {}
-}
