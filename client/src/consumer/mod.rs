@@ -1,0 +1,1 @@
+//! Reads topics: fetching, group membership, offsets.
