@@ -1,1 +1,49 @@
-//! Byte stores under state stores: memory, RocksDB and a file store for simulation, with window and session layouts.
+//! Byte stores under state stores: memory, RocksDB and a light log-structured store on the seam to the disk, with
+//! key-value, window and session layouts over each of them.
+//!
+//! ```text
+//!   KeyValueStore (ByteStore)     WindowBytes   SessionBytes       what a typed store calls
+//!           |                          \          /
+//!           |                         SegmentedStore               time segments, expiry, key layouts
+//!           |                              |
+//!           +------------- Engine ---------+                       families of sorted bytes, one atomic batch
+//!              MemoryEngine  RocksEngine  FileEngine
+//! ```
+//!
+//! Owns the bytes of one store and how far the store has read its changelog: both change in one atomic step
+//! ([`BatchStore::write`]). Does not know serdes, changelog topics' contents, caches, or what a window means: a window
+//! or session is a key with timestamps in it, and time only decides when a segment may be thrown away.
+//!
+//! One thread writes (`&mut self`); any number may read meanwhile what is not being written (`&self`, all `Sync`).
+
+mod backend;
+mod budget;
+mod byte_store;
+mod directory;
+mod engine;
+mod error;
+mod key_value;
+pub mod keys;
+mod memory;
+mod merge;
+pub mod offsets;
+#[cfg(feature = "rocksdb")]
+mod rocks;
+mod scan;
+mod segmented;
+mod session;
+mod window;
+
+pub use backend::{Backend, StoreKind, StoreSpec};
+pub use budget::{BudgetOptions, StateBudget};
+pub use byte_store::{BatchStore, ByteIterator, ByteStore, Change, Direction, EmptyIterator};
+pub use directory::{key_value_directory, segmented_directory};
+pub use engine::{Engine, Family};
+pub use error::{StateError, StateErrorKind};
+pub use key_value::KeyValueStore;
+pub use memory::{MemoryEngine, MemoryStore};
+pub use merge::MergedIterator;
+pub use scan::{Keys, Layout, Scan, TimeBounds};
+pub use segmented::{SegmentedOptions, SegmentedStore};
+pub use session::SessionBytes;
+pub use window::{WindowBytes, segment_interval_ms};
