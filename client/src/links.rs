@@ -186,7 +186,7 @@ impl Links {
         {
             match self.advance(lane, node, address, now, waker) {
                 // It has just failed: go on with the others.
-                Lookup::Wait { until_ticks_ms } if !self.is_under_way(lane, node) => drop(until_ticks_ms),
+                Lookup::Wait { .. } if !self.is_under_way(lane, node) => {}
                 other => return other,
             }
         }
