@@ -3,7 +3,7 @@
 //! A [`Client`] owns the connections to a cluster, what is known of its topics ([`Metadata`]), and who coordinates
 //! what. On it stand the cores, state machines without threads, sleeps or sockets: [`producer::ProducerCore`] and
 //! `consumer::ConsumerCore` are stepped by their owner (`step(now, waker)`), be it a stream thread, a background
-//! thread or a simulation. `Producer` and [`Admin`] are the thin shells for everyone else; [`block_on`] waits for
+//! thread or a simulation. [`Producer`] and [`Admin`] are the thin shells for everyone else; [`block_on`] waits for
 //! their futures on a plain thread.
 //!
 //! Knows neither the broker's insides nor files. Threads, sockets and real sleeping are in `tcp.rs`, `driver.rs` and
@@ -37,7 +37,10 @@ pub use coordinator::CoordinatorKind;
 pub use driver::block_on;
 pub use error::ClientError;
 pub use metadata::{Broker, Metadata, PartitionMetadata, TopicMetadata};
-pub use producer::{ProducerConfig, ProducerCore, TopicHandle};
+pub use producer::{
+    Acks, FlushMark, Producer, ProducerConfig, ProducerCore, ProducerRecord, RecordMetadata, SendStatus, Ticket,
+    TopicHandle,
+};
 pub use retry::Backoff;
 pub use step::Step;
 pub use tcp::TcpConnector;

@@ -62,8 +62,9 @@ impl Refresh {
         self.at_once = true;
     }
 
+    /// While one is under way there is nothing to ask for: who still misses something then asks again.
     pub(crate) fn request(&mut self) {
-        self.requested = true;
+        self.requested |= self.in_flight.is_none();
     }
 
     /// As [`Refresh::request`], unless nothing is wanted.
@@ -108,7 +109,7 @@ impl Refresh {
         if std::mem::take(&mut self.changed) {
             self.backoff.reset();
         }
-        self.not_before = now.ticks_ms.saturating_add(self.backoff.next_ms(rng));
+        self.not_before = now.ticks_ms.saturating_add(self.backoff.next_ms(rng).max(1));
         self.stale_at = now.ticks_ms.saturating_add(self.max_age_ms);
     }
 

@@ -18,8 +18,14 @@ impl Backoff {
 
     /// Milliseconds to wait after one more failure: the doubled time, give or take 20 percent, as in Kafka.
     pub fn next_ms(&mut self, rng: &mut Rng) -> i64 {
-        let exponent = self.attempts.min(30);
-        self.attempts = self.attempts.saturating_add(1);
+        let attempts = self.attempts;
+        self.attempts = attempts.saturating_add(1);
+        self.nth_ms(attempts, rng)
+    }
+
+    /// Milliseconds to wait after the failure before which there were `failures`.
+    pub fn nth_ms(&self, failures: u32, rng: &mut Rng) -> i64 {
+        let exponent = failures.min(30);
         let base = self.initial_ms.saturating_mul(1 << exponent).min(self.max_ms);
         let spread = base / 5;
         base - spread + rng.below(2 * spread as u64 + 1) as i64
