@@ -15,7 +15,7 @@ use crate::api::ErrorCode;
 
 /// The sequence that lies `increment` (not negative) behind `sequence`; wraps from `i32::MAX` to 0.
 pub const fn increment_sequence(sequence: Sequence, increment: i32) -> Sequence {
-    if sequence > i32::MAX - increment { increment - (i32::MAX - sequence) - 1 } else { sequence + increment }
+    sequence.wrapping_add(increment) & i32::MAX
 }
 
 /// What a topic demands of batches.
