@@ -8,6 +8,7 @@
 
 pub mod broker;
 pub mod config;
+mod connection;
 pub mod dispatch;
 pub mod error;
 pub mod group;
@@ -15,8 +16,10 @@ pub mod handlers;
 pub mod metadata;
 pub mod partition;
 pub mod properties;
+mod sessions;
+pub mod topics;
 pub mod waiters;
 
-pub use broker::{Broker, BrokerSeams, BrokerState, RunningBroker, Step};
+pub use broker::{Broker, BrokerSeams, BrokerState, Step};
 pub use config::BrokerConfig;
 pub use error::BrokerError;

@@ -9,8 +9,6 @@ mod apis;
 pub mod error_code;
 pub mod fetch;
 mod guard;
-#[cfg(test)]
-mod oracle_tests;
 pub mod pieces;
 pub mod produce;
 mod versions;
