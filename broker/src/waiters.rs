@@ -56,7 +56,12 @@ impl Waiters {
     /// Has `delayed` expire at its ticket's deadline unless it is removed before.
     pub fn add(&self, ticket: Ticket, delayed: Arc<dyn Delayed>) {
         self.queue.lock().insert(ticket, delayed);
-        if ticket.0 < self.planned.load(Ordering::Acquire)
+        self.nudge(ticket.0);
+    }
+
+    /// Has the driver look again by `deadline_ticks_ms`; for those that keep deadlines of their own.
+    pub fn nudge(&self, deadline_ticks_ms: i64) {
+        if deadline_ticks_ms < self.planned.load(Ordering::Acquire)
             && let Some(wake) = self.on_earlier.get()
         {
             wake();
