@@ -7,7 +7,7 @@
 use base::{LeaderEpoch, Offset, ProducerId};
 use bytes::Bytes;
 use protocol::api::AbortedTransaction;
-use protocol::record::{RecordBatch, RecordError, batches, parse_control, Control};
+use protocol::record::{Control, RecordBatch, RecordError, batches, parse_control};
 
 /// Consecutive batches that passed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,12 @@ pub(crate) struct Filtered {
 /// Sorts out the batches of one answer. `aborted` is the answer's list, `None` unless reading committed.
 ///
 /// Once per partition and fetch; per batch: a header read, and its checksum if `check_crcs`.
-pub(crate) fn filter(bytes: &Bytes, fetch_offset: Offset, aborted: Option<Vec<AbortedTransaction>>, check_crcs: bool) -> Filtered {
+pub(crate) fn filter(
+    bytes: &Bytes,
+    fetch_offset: Offset,
+    aborted: Option<Vec<AbortedTransaction>>,
+    check_crcs: bool,
+) -> Filtered {
     let mut aborting = Aborting::new(aborted);
     let mut filtered = Filtered { next_offset: -1, leader_epoch: -1, ..Filtered::default() };
     let mut input = batches(bytes);
@@ -129,7 +134,9 @@ fn is_abort_marker(batch: &RecordBatch) -> Result<bool, RecordError> {
 
 #[cfg(test)]
 mod tests {
-    use protocol::record::{BatchBuilder, BuilderOptions, Compression, EndTransactionMarker, HeadersRef, control_marker};
+    use protocol::record::{
+        BatchBuilder, BuilderOptions, Compression, EndTransactionMarker, HeadersRef, control_marker,
+    };
 
     use super::*;
 
@@ -220,7 +227,8 @@ mod tests {
 
     #[test]
     fn gaps_empty_batches_and_batches_below_the_position_are_passed_over() {
-        let mut emptied = BatchBuilder::new(Compression::None, BuilderOptions { base_offset: 10, ..Default::default() });
+        let mut emptied =
+            BatchBuilder::new(Compression::None, BuilderOptions { base_offset: 10, ..Default::default() });
         emptied.append(7, None, Some(b"x"), HeadersRef::EMPTY).unwrap();
         let mut emptied = emptied.build().unwrap().to_vec();
         // What the cleaner leaves of a producer's last batch: the header alone, with its last offset.

@@ -360,7 +360,8 @@ impl Commits {
                 let connection = match coordinator(context, lane, &member.group_id) {
                     Lookup::Ready(connection) => connection,
                     Lookup::Wait { until_ticks_ms } => {
-                        let until = if question.ticket.is_some() { until_ticks_ms.or(Some(deadline)) } else { until_ticks_ms };
+                        let until =
+                            if question.ticket.is_some() { until_ticks_ms.or(Some(deadline)) } else { until_ticks_ms };
                         return Some(Step { did_work: false, next_wake_ticks_ms: until });
                     }
                     Lookup::Failed(error) => break 'failed error,
@@ -406,7 +407,8 @@ impl Commits {
             }
         };
         let question = &mut self.questions[index];
-        if error.is_retriable() && !matches!(error, ClientError::Timeout { .. } if question.trial.last_error.is_none()) {
+        if error.is_retriable() && !matches!(error, ClientError::Timeout { .. } if question.trial.last_error.is_none())
+        {
             question.trial.again(context, error.to_string());
             return Some(Step { did_work: true, next_wake_ticks_ms: Some(question.trial.not_before) });
         }
@@ -484,9 +486,11 @@ fn commit_request(member: &GroupMetadata, offsets: &[(TopicPartition, OffsetAndM
 fn first_failure(response: &OffsetCommitResponse) -> Option<(TopicPartition, ErrorCode)> {
     let mut failures = response.topics.iter().flat_map(|topic| {
         let of = |partition: i32| TopicPartition::new(topic.name.as_str(), partition);
-        topic.partitions.iter().filter(|partition| partition.error_code != 0).map(move |partition| {
-            (of(partition.partition_index), ErrorCode::from_code(partition.error_code))
-        })
+        topic
+            .partitions
+            .iter()
+            .filter(|partition| partition.error_code != 0)
+            .map(move |partition| (of(partition.partition_index), ErrorCode::from_code(partition.error_code)))
     });
     failures.next()
 }

@@ -236,10 +236,6 @@ impl ConsumerCore {
                 break;
             }
         }
-        if step.did_work && !self.events.is_empty() {
-            // The owner has something to answer before anything else can move.
-            step.did_work = true;
-        }
         step
     }
 
@@ -283,7 +279,7 @@ impl ConsumerCore {
     pub fn group_metadata(&self) -> GroupMetadata {
         match &self.group {
             Some(group) => group.member().clone(),
-            None => self.outsider(),
+            None => outsider(&self.config),
         }
     }
 
@@ -376,7 +372,10 @@ impl ConsumerCore {
     /// the last fetch said; `None` before the first.
     pub fn end_offset(&self, partition: &TopicPartition) -> Option<Offset> {
         let committed = self.config.isolation_level == IsolationLevel::ReadCommitted;
-        self.known(partition, |partition| if committed { partition.last_stable_offset } else { partition.high_watermark })
+        self.known(
+            partition,
+            |partition| if committed { partition.last_stable_offset } else { partition.high_watermark },
+        )
     }
 
     /// Log start offset as the last fetch said; `None` before the first.
@@ -450,15 +449,6 @@ impl ConsumerCore {
         self.closed
     }
 
-    fn outsider(&self) -> GroupMetadata {
-        GroupMetadata {
-            group_id: self.config.group_id.clone().unwrap_or_default(),
-            generation: -1,
-            member_id: String::new(),
-            group_instance_id: self.config.group_instance_id.clone(),
-        }
-    }
-
     fn join(
         &mut self,
         topics: Vec<TopicName>,
@@ -478,7 +468,7 @@ impl ConsumerCore {
             return Err(ClientError::Invalid("subscribe: partitions are assigned by hand; unsubscribe first".into()));
         }
         let backoff = Backoff::new(self.config.retry_backoff_ms, self.config.retry_backoff_max_ms);
-        let group = Group::new(self.outsider(), assignors, wanted, topics, self.keep_alive.clone(), backoff)?;
+        let group = Group::new(outsider(&self.config), assignors, wanted, topics, self.keep_alive.clone(), backoff)?;
         self.group = Some(group);
         Ok(())
     }
@@ -488,7 +478,9 @@ impl ConsumerCore {
     }
 
     fn assigned(&self, name: &TopicPartition) -> Result<usize, ClientError> {
-        self.partitions.index(name).ok_or_else(|| ClientError::Invalid(format!("{name} is not assigned to this consumer")))
+        self.partitions
+            .index(name)
+            .ok_or_else(|| ClientError::Invalid(format!("{name} is not assigned to this consumer")))
     }
 
     /// One round over all parts.
@@ -526,19 +518,8 @@ impl ConsumerCore {
             self.next_auto_commit = Some(now.ticks_ms + config.auto_commit_interval_ms.max(1));
             self.commits.begin_auto(context.partitions.positions());
         }
-        let outsider;
-        let member = match &self.group {
-            Some(group) => group.member(),
-            None => {
-                outsider = GroupMetadata {
-                    group_id: config.group_id.clone().unwrap_or_default(),
-                    generation: -1,
-                    member_id: String::new(),
-                    group_instance_id: None,
-                };
-                &outsider
-            }
-        };
+        let outside = outsider(config);
+        let member = self.group.as_ref().map_or(&outside, Group::member);
         let mut lost: Option<(ErrorCode, i32)> = None;
         let in_group = self.group.is_some();
         step = step.and(self.commits.step(&mut context, &self.lane, member, in_group, &mut lost));
@@ -570,6 +551,16 @@ impl ConsumerCore {
     /// partition may be handed out.
     pub(crate) fn serial(&self, name: &TopicPartition) -> Option<u64> {
         self.partitions.get(name).filter(|partition| !partition.revoking).map(|partition| partition.serial)
+    }
+}
+
+/// Who this consumer is outside the group.
+fn outsider(config: &ConsumerConfig) -> GroupMetadata {
+    GroupMetadata {
+        group_id: config.group_id.clone().unwrap_or_default(),
+        generation: -1,
+        member_id: String::new(),
+        group_instance_id: config.group_instance_id.clone(),
     }
 }
 

@@ -17,6 +17,7 @@ use protocol::api::{
     ApiKey, ErrorCode, FetchPartition, FetchPartitionResponse, FetchRequest, FetchResponse, FetchTopic, ForgottenTopic,
     Request, Uuid,
 };
+use protocol::record::RecordError;
 
 use super::batch_filter::filter;
 use super::config::IsolationLevel;
@@ -131,7 +132,8 @@ impl Fetcher {
             if let Lookup::Ready(connection) = connection
                 && let Ok(version) = version(&connection, session.by_id)
             {
-                let request = FetchRequest { session_id: session.id, session_epoch: NO_SESSION, ..FetchRequest::default() };
+                let request =
+                    FetchRequest { session_id: session.id, session_epoch: NO_SESSION, ..FetchRequest::default() };
                 // The answer tells nothing that matters any more.
                 drop(connection.send(Request::Fetch(request), version, context.now));
             }
@@ -208,22 +210,22 @@ impl Fetcher {
                 context.partitions.changed = true;
                 continue;
             }
-            let connection = match context.client.connection(&self.lanes[lane], Target::Node(id), context.now, context.waker)
-            {
-                Lookup::Ready(connection) => connection,
-                Lookup::Wait { until_ticks_ms } => {
-                    context.partitions.changed = true;
-                    if let Some(until) = until_ticks_ms {
-                        self.retry_at = earliest(self.retry_at, until);
+            let connection =
+                match context.client.connection(&self.lanes[lane], Target::Node(id), context.now, context.waker) {
+                    Lookup::Ready(connection) => connection,
+                    Lookup::Wait { until_ticks_ms } => {
+                        context.partitions.changed = true;
+                        if let Some(until) = until_ticks_ms {
+                            self.retry_at = earliest(self.retry_at, until);
+                        }
+                        continue;
                     }
-                    continue;
-                }
-                Lookup::Failed(error) => {
-                    context.errors.push_back(error);
-                    self.retry_at = earliest(self.retry_at, now + context.config.retry_backoff_ms.max(1));
-                    continue;
-                }
-            };
+                    Lookup::Failed(error) => {
+                        context.errors.push_back(error);
+                        self.retry_at = earliest(self.retry_at, now + context.config.retry_backoff_ms.max(1));
+                        continue;
+                    }
+                };
             // Who was served longest ago comes first: the broker fills the answer in this order.
             indices.sort_unstable();
             let max_bytes = room.min(context.config.fetch_max_bytes as usize);
@@ -469,7 +471,11 @@ fn take_partition(context: &mut Context<'_>, item: Item, response: FetchPartitio
     partition.not_before = i64::MIN;
     partition.last_served = fetches;
     let name = partition.name.clone();
-    let corrupt = |offset: Offset, source| ClientError::Corrupt { partition: name.clone(), offset, source };
+    let corrupt = |offset: Offset, error: RecordError| ClientError::Corrupt {
+        partition: name.clone(),
+        offset,
+        reason: error.to_string(),
+    };
     let bytes = match response.records.to_bytes() {
         Ok(bytes) => bytes,
         Err(error) => {

@@ -25,9 +25,7 @@ use super::assignor::{
 };
 use super::commits::{coordinator, coordinator_is_gone};
 use super::core::Context;
-use super::embedded_protocol::{
-    decode_assignment, decode_subscription, encode_assignment, encode_subscription,
-};
+use super::embedded_protocol::{decode_assignment, decode_subscription, encode_assignment, encode_subscription};
 use super::keep_alive::{KeepAlive, Sign, leave_request};
 use super::partitions::Phase;
 use super::types::{ConsumerEvent, GroupMetadata};
@@ -141,12 +139,13 @@ impl Group {
         matches!(self.state, State::Left)
     }
 
-    pub fn keep_alive(&self) -> &KeepAlive {
-        &self.keep_alive
-    }
-
     /// New topics, and new assignors unless there are none; the member rejoins.
-    pub fn change(&mut self, topics: Vec<TopicName>, wanted: Wanted, assignors: Vec<Box<dyn Assignor>>) -> Result<(), ClientError> {
+    pub fn change(
+        &mut self,
+        topics: Vec<TopicName>,
+        wanted: Wanted,
+        assignors: Vec<Box<dyn Assignor>>,
+    ) -> Result<(), ClientError> {
         if !assignors.is_empty() {
             self.protocol = shared_protocol(&assignors)?;
             self.assignors = assignors;
@@ -262,7 +261,13 @@ impl Group {
         }
     }
 
-    pub fn step(&mut self, context: &mut Context<'_>, lane: &Lane, leave_lane: &Lane, commits_idle: bool) -> (Step, Wish) {
+    pub fn step(
+        &mut self,
+        context: &mut Context<'_>,
+        lane: &Lane,
+        leave_lane: &Lane,
+        commits_idle: bool,
+    ) -> (Step, Wish) {
         let mut wish = Wish::default();
         let (mut step, sign) = self.keep_alive.owner_step(context.now, context.waker);
         match sign {
@@ -292,7 +297,13 @@ impl Group {
         (step, wish)
     }
 
-    fn advance(&mut self, context: &mut Context<'_>, lane: &Lane, leave_lane: &Lane, commits_idle: bool) -> (Step, Wish) {
+    fn advance(
+        &mut self,
+        context: &mut Context<'_>,
+        lane: &Lane,
+        leave_lane: &Lane,
+        commits_idle: bool,
+    ) -> (Step, Wish) {
         let idle = (Step::IDLE, Wish::default());
         if self.lost && !matches!(self.state, State::Preparing { .. } | State::Leaving { .. } | State::Left) {
             self.prepare();
@@ -402,31 +413,35 @@ impl Group {
             Ok(response) => response,
             Err(error) => return self.again(context, ErrorCode::NetworkException, &error.to_string()),
         };
-        self.joined(context, response);
-        Step { did_work: true, next_wake_ticks_ms: None }
+        self.joined(context, response)
     }
 
-    fn joined(&mut self, context: &mut Context<'_>, response: JoinGroupResponse) {
+    fn joined(&mut self, context: &mut Context<'_>, response: JoinGroupResponse) -> Step {
+        let done = Step { did_work: true, next_wake_ticks_ms: None };
         match ErrorCode::from_code(response.error_code) {
             ErrorCode::None => {}
             ErrorCode::MemberIdRequired => {
                 self.member.member_id = response.member_id.to_string();
                 // Asked for again at once, as the broker told.
                 self.not_before = i64::MIN;
-                let step = self.retry_join();
-                return drop(step);
+                self.state = State::Joining { call: None };
+                return done;
             }
-            ErrorCode::FencedInstanceId => return self.fence(context),
+            ErrorCode::FencedInstanceId => {
+                self.fence(context);
+                return done;
+            }
             code @ (ErrorCode::UnknownMemberId | ErrorCode::IllegalGeneration) => {
                 self.reset(code == ErrorCode::UnknownMemberId);
-                return self.prepare();
+                self.prepare();
+                return done;
             }
             code if code.is_retriable() || code == ErrorCode::RebalanceInProgress => {
-                return drop(self.again(context, code, ""));
+                return self.again(context, code, "");
             }
             code => {
                 let error = ClientError::broker(format!("joining group {}", self.member.group_id), code, None);
-                return drop(self.refuse(context, error));
+                return self.refuse(context, error);
             }
         }
         self.backoff.reset();
@@ -435,7 +450,7 @@ impl Group {
         let chosen = response.protocol_name.as_ref().map(ToString::to_string).unwrap_or_default();
         let Some(index) = self.assignors.iter().position(|assignor| assignor.name() == chosen) else {
             let error = ClientError::malformed("group coordinator", format!("chose the unknown assignor {chosen}"));
-            return drop(self.refuse(context, error));
+            return self.refuse(context, error);
         };
         self.chosen = index;
         self.keep_alive.begin(self.member.clone(), context.now);
@@ -444,7 +459,7 @@ impl Group {
         tracing::info!(group = self.member.group_id, generation = self.member.generation, leads, "joined");
         if !leads {
             self.state = State::Syncing { call: None, assignments: Vec::new() };
-            return;
+            return done;
         }
         let mut members = GroupSubscription::default();
         for member in response.members {
@@ -462,6 +477,7 @@ impl Group {
             context.client.want_topic(&topic);
         }
         self.state = State::Assigning { members, index, asked_at_version: context.metadata.version };
+        done
     }
 
     /// Runs the assignor as soon as the metadata of all topics is there.
@@ -636,7 +652,7 @@ impl Group {
         }
         // What the owner committed while it acknowledged goes out before the member leaves.
         if *acknowledged == Acknowledged::Waiting || (!commits_idle && !late) {
-            return (Step::at(deadline.max(context.now.ticks_ms + 1)), wish);
+            return (if late { Step::IDLE } else { Step::at(deadline) }, wish);
         }
         for name in context.partitions.names() {
             context.partitions.remove(&name);
@@ -671,11 +687,6 @@ impl Group {
             step = Step { did_work: true, next_wake_ticks_ms: None };
         }
         (step, wish)
-    }
-
-    fn retry_join(&mut self) -> Step {
-        self.state = State::Joining { call: None };
-        Step { did_work: true, next_wake_ticks_ms: None }
     }
 
     /// Joins again after a back-off; the member keeps its id.

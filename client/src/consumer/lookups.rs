@@ -57,7 +57,8 @@ impl Lookups {
         self.next_ticket += 1;
         let id = self.next_ticket;
         let result = offsets.is_empty().then(|| Ok(Vec::new()));
-        let ticket = Ticket { left: offsets.len(), found: Vec::new(), deadline_ticks_ms: None, last_error: None, result };
+        let ticket =
+            Ticket { left: offsets.len(), found: Vec::new(), deadline_ticks_ms: None, last_error: None, result };
         self.tickets.insert(id, ticket);
         let ask = |(name, spec)| Ask { name, spec, by: Asker::Ticket(id), not_before: i64::MIN, backoff: None };
         self.waiting.extend(offsets.into_iter().map(ask));
@@ -272,7 +273,8 @@ impl Lookups {
     fn again(&mut self, context: &mut Context<'_>, mut ask: Ask, error: &ClientError) {
         note(&mut self.tickets, &ask, error.to_string());
         let config = context.config;
-        let backoff = ask.backoff.get_or_insert_with(|| Backoff::new(config.retry_backoff_ms, config.retry_backoff_max_ms));
+        let backoff =
+            ask.backoff.get_or_insert_with(|| Backoff::new(config.retry_backoff_ms, config.retry_backoff_max_ms));
         ask.not_before = context.now.ticks_ms + backoff.next_ms(context.rng).max(1);
         self.waiting.push(ask);
     }
