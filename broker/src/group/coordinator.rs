@@ -7,21 +7,11 @@
 //! The log may say so from inside `append`, with the lock held, or from another thread meanwhile. So it only notes the
 //! result in `done` and tries the lock; whoever holds the lock looks at `done` once more after letting go.
 //!
-//! A shard is read from its log when it is first asked for, or by [`GroupCoordinator::step`], one shard at a time.
+//! A shard is read from its log when it is first asked for, or by [`Coordinator::step`], one shard at a time.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-
-use base::hash::HashMap;
-use base::{Now, Offset, PartitionId, Rng};
-use bytes::Bytes;
-use parking_lot::{Mutex, RwLock};
-use protocol::api::{ErrorCode, Response};
-use protocol::record::{
-    BatchBuilder, BuilderOptions, Compression, Control, HeadersRef, RecordBatch, batches, parse_control,
-};
-use uuid::Uuid;
 
 use super::config::GroupConfig;
 use super::environment::{GroupEnvironment, partition_of};
@@ -29,6 +19,14 @@ use super::output::{Continuation, JoinAnswer, Output, SyncAnswer, Ticket};
 use super::records::{Decoded, GroupRecord, decode};
 use super::shard::Shard;
 use crate::dispatch::Responder;
+use base::hash::HashMap;
+use base::{Now, Offset, PartitionId};
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use protocol::api::{ErrorCode, Response};
+use protocol::record::{
+    BatchBuilder, BuilderOptions, Compression, Control, HeadersRef, RecordBatch, batches, parse_control,
+};
 
 /// What a request that waits for records does once they are durable (`Ok`) or have failed; called without locks.
 pub type Held = Box<dyn FnOnce(Result<(), ErrorCode>) + Send>;
@@ -80,14 +78,13 @@ struct Cell {
 
 struct Inner {
     config: GroupConfig,
-    rng: Mutex<Rng>,
     cells: RwLock<Vec<Arc<Cell>>>,
     tickets: AtomicU64,
 }
 
 /// All groups of this broker. Cheap to clone.
 #[derive(Clone)]
-pub struct GroupCoordinator {
+pub struct Coordinator {
     inner: Arc<Inner>,
 }
 
@@ -101,22 +98,15 @@ pub struct Session<'a> {
     pub now: Now,
 }
 
-impl GroupCoordinator {
+impl Coordinator {
     /// A coordinator of no groups yet; they are read from the log as they are asked for.
-    pub fn new(config: GroupConfig, rng: Rng) -> Self {
-        let inner =
-            Inner { config, rng: Mutex::new(rng), cells: RwLock::default(), tickets: AtomicU64::new(0) };
-        Self { inner: Arc::new(inner) }
+    pub fn new(config: GroupConfig) -> Self {
+        Self { inner: Arc::new(Inner { config, cells: RwLock::default(), tickets: AtomicU64::new(0) }) }
     }
 
     /// Its settings.
     pub fn config(&self) -> &GroupConfig {
         &self.inner.config
-    }
-
-    /// A random UUID, for member ids.
-    pub fn fresh_uuid(&self) -> Arc<str> {
-        Arc::from(Uuid::from_bytes(self.inner.rng.lock().uuid_bytes()).to_string())
     }
 
     /// Runs `work` on the shard of `group`.
@@ -170,7 +160,7 @@ impl GroupCoordinator {
             let wake = cell.wake.load(Ordering::Acquire);
             if wake <= now.ticks_ms && !(worked && wake == i64::MIN) {
                 worked = true;
-                let stepped = self.inner.with_cell(environment, &cell, now, Session::step);
+                let stepped = self.inner.with_cell(environment, &cell, now, |session| session.step());
                 if let Err(error) = stepped {
                     tracing::warn!(partition = index, error = error.name(), "cannot load __consumer_offsets");
                     next = Some(next.map_or(now.ticks_ms + 1_000, |next| next.min(now.ticks_ms + 1_000)));
@@ -187,9 +177,9 @@ impl GroupCoordinator {
     }
 }
 
-impl std::fmt::Debug for GroupCoordinator {
+impl std::fmt::Debug for Coordinator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("GroupCoordinator").field("config", &self.inner.config).finish_non_exhaustive()
+        f.debug_struct("Coordinator").field("config", &self.inner.config).finish_non_exhaustive()
     }
 }
 
@@ -244,12 +234,7 @@ impl Inner {
         }
     }
 
-    fn finish(
-        &self,
-        state: &mut CellState,
-        cell: &Cell,
-        environment: &Arc<dyn GroupEnvironment>,
-    ) -> Outbox {
+    fn finish(&self, state: &mut CellState, cell: &Cell, environment: &Arc<dyn GroupEnvironment>) -> Outbox {
         let answers = state.in_flight.iter().map(|flight| flight.deadline);
         let wake = answers.chain(state.shard.next_wake()).min().unwrap_or(i64::MAX);
         if wake < cell.wake.swap(wake, Ordering::AcqRel) {

@@ -15,6 +15,9 @@ pub trait GroupEnvironment: Send + Sync {
     /// The present moment.
     fn now(&self) -> Now;
 
+    /// The bytes of a random UUID, for member ids.
+    fn random_uuid(&self) -> [u8; 16];
+
     /// Number of partitions of `__consumer_offsets`; `None` while the topic does not exist.
     fn offsets_partitions(&self) -> Option<i32>;
 

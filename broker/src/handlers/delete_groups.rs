@@ -8,7 +8,7 @@ use protocol::api::messages::{DeleteGroupsRequest, DeleteGroupsResponse, GroupId
 use protocol::api::{ErrorCode, Response};
 
 use super::group_support::own;
-use crate::dispatch::{Outcome, Responder, RequestContext};
+use crate::dispatch::{Outcome, RequestContext, Responder};
 use crate::group::service::GroupAccess;
 
 /// The groups of one request, whose results come one by one.

@@ -14,7 +14,11 @@ pub(crate) fn serve(access: &GroupAccess, context: &RequestContext, request: Des
         if context.version >= 3 && request.include_authorized_operations { ALL_GROUP_OPERATIONS } else { i32::MIN };
     let groups = request.groups.into_iter().map(|id| {
         let described = access.coordinator.with_group(&access.environment, &id, context.now, |session| {
-            session.shard().group(&id).map(|group| describe(&group.classic)).unwrap_or_else(|| unknown(context.version, &id))
+            session
+                .shard()
+                .group(&id)
+                .map(|group| describe(&group.classic))
+                .unwrap_or_else(|| unknown(context.version, &id))
         });
         let described = match described {
             Ok(described) => described,

@@ -8,7 +8,8 @@ use crate::dispatch::{Outcome, RequestContext};
 use crate::group::service::GroupAccess;
 
 pub(crate) fn serve(access: &GroupAccess, context: &RequestContext, request: HeartbeatRequest) -> Outcome {
-    let result = if request.group_id.is_empty() { Err(ErrorCode::InvalidGroupId) } else { beat(access, context, &request) };
+    let result =
+        if request.group_id.is_empty() { Err(ErrorCode::InvalidGroupId) } else { beat(access, context, &request) };
     Response::from(HeartbeatResponse::default().with_error_code(code_of(result))).into()
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use protocol::api::messages::join_group_response::JoinGroupResponseMember;
 use protocol::api::messages::{JoinGroupRequest, JoinGroupResponse};
-use protocol::api::{ErrorCode, Response};
+use protocol::api::{ErrorCode, Response, Uuid};
 
 use super::group_support::{own, own_nullable, wire};
 use crate::dispatch::{Outcome, RequestContext};
@@ -33,7 +33,7 @@ pub(crate) fn serve(access: &GroupAccess, context: &RequestContext, request: Joi
             .iter()
             .map(|protocol| (own(&protocol.name), Bytes::copy_from_slice(&protocol.metadata)))
             .collect(),
-        fresh_uuid: access.coordinator.fresh_uuid(),
+        fresh_uuid: Uuid::from_bytes(access.environment.random_uuid()).to_string().into(),
     };
     let served = access.coordinator.with_group(&access.environment, &id, context.now, |session| {
         let ticket = session.hold_join(context.defer(), move |answer| response(version, answer));

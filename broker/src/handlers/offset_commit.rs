@@ -90,8 +90,7 @@ fn find(
     id: Uuid,
 ) -> Result<(std::sync::Arc<str>, Uuid, i32), ErrorCode> {
     let environment = &access.environment;
-    let name =
-        if version >= 10 { environment.topic_name(id).ok_or(ErrorCode::UnknownTopicId)? } else { own(name) };
+    let name = if version >= 10 { environment.topic_name(id).ok_or(ErrorCode::UnknownTopicId)? } else { own(name) };
     let (id, partitions) = environment.topic(&name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     Ok((name, id, partitions))
 }
