@@ -422,6 +422,7 @@ impl BrokerState {
 
     fn remove_topic(&self, id: &Uuid) {
         let Some(entry) = self.topics.remove(id) else { return };
+        self.groups.topic_deleted(&entry.name, *id);
         let count = entry.partition_count();
         for partition in entry.close() {
             partition.mark_deleted();

@@ -27,6 +27,7 @@ use protocol::api::{ErrorCode, Response};
 use protocol::record::{
     BatchBuilder, BuilderOptions, Compression, Control, HeadersRef, RecordBatch, batches, parse_control,
 };
+use uuid::Uuid;
 
 /// What a request that waits for records does once they are durable (`Ok`) or have failed; called without locks.
 pub type Held = Box<dyn FnOnce(Result<(), ErrorCode>) + Send>;
@@ -142,7 +143,12 @@ impl Coordinator {
     }
 
     /// Removes all offsets of topics that were deleted.
-    pub fn forget_topics(&self, environment: &Arc<dyn GroupEnvironment>, now: Now, topics: &BTreeSet<Arc<str>>) {
+    pub fn forget_topics(
+        &self,
+        environment: &Arc<dyn GroupEnvironment>,
+        now: Now,
+        topics: &BTreeSet<(Arc<str>, Uuid)>,
+    ) {
         self.with_all(environment, now, |session| {
             let output = session.shard().forget_topics(topics);
             session.submit(output, None);

@@ -44,11 +44,7 @@ pub const SERVED: &[ApiKey] = &[
 ];
 
 /// Hands a request to its handler; gives back what is no group request.
-pub fn dispatch(
-    state: &Arc<BrokerState>,
-    context: &RequestContext,
-    request: Request,
-) -> Result<Outcome, Box<Request>> {
+pub fn dispatch(state: &Arc<BrokerState>, context: &RequestContext, request: Request) -> Result<Outcome, Box<Request>> {
     let access = &state.groups.access(state);
     Ok(match request {
         Request::OffsetCommit(body) => handlers::offset_commit::serve(access, context, body),
@@ -99,7 +95,7 @@ pub struct GroupCoordinator {
     producer_ids: ProducerIds,
     environment: OnceLock<Arc<dyn GroupEnvironment>>,
     /// Topics whose offsets are to be removed at the next step.
-    deleted_topics: Mutex<BTreeSet<Arc<str>>>,
+    deleted_topics: Mutex<BTreeSet<(Arc<str>, Uuid)>>,
 }
 
 impl GroupCoordinator {
@@ -115,14 +111,13 @@ impl GroupCoordinator {
     }
 
     fn access(&self, state: &Arc<BrokerState>) -> GroupAccess {
-        let environment =
-            self.environment.get_or_init(|| Arc::new(BrokerEnvironment { state: Arc::downgrade(state) }));
+        let environment = self.environment.get_or_init(|| Arc::new(BrokerEnvironment { state: Arc::downgrade(state) }));
         GroupAccess { coordinator: self.coordinator.clone(), environment: Arc::clone(environment) }
     }
 
     /// A topic is gone: offsets committed for it go at the next step.
-    pub fn topic_deleted(&self, name: &Arc<str>) {
-        self.deleted_topics.lock().insert(Arc::clone(name));
+    pub fn topic_deleted(&self, name: &Arc<str>, id: Uuid) {
+        self.deleted_topics.lock().insert((Arc::clone(name), id));
     }
 
     /// Does what is due at `now` (loading, session timeouts, rebalances, offset expiry); returns when it wants to be

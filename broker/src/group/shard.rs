@@ -291,11 +291,16 @@ impl Shard {
         Ok((results, self.removal(records)))
     }
 
-    /// Removes every group's offsets of `topics`, which have been deleted.
-    pub fn forget_topics(&mut self, topics: &BTreeSet<Arc<str>>) -> Output {
+    /// Removes every group's offsets of `topics`, which have been deleted; not those of a topic made anew since.
+    pub fn forget_topics(&mut self, topics: &BTreeSet<(Arc<str>, Uuid)>) -> Output {
+        let gone = |topic: &str, value: Option<&OffsetValue>| {
+            topics.iter().any(|(name, id)| {
+                name.as_ref() == topic && value.is_none_or(|value| value.topic_id.is_nil() || value.topic_id == *id)
+            })
+        };
         let mut records = Vec::new();
         for (id, group) in &self.groups {
-            records.extend(group.offsets.removals(id, |topic, _, _| topics.contains(topic)));
+            records.extend(group.offsets.removals(id, |topic, _, value| gone(topic, value)));
         }
         self.removal(records)
     }

@@ -6,8 +6,8 @@ use protocol::api::{ErrorCode, Response, StrBytes};
 
 use super::group_support::{ALL_GROUP_OPERATIONS, wire};
 use crate::dispatch::{Outcome, RequestContext};
-use crate::group::service::GroupAccess;
 use crate::group::classic::{ClassicGroup, State};
+use crate::group::service::GroupAccess;
 
 pub(crate) fn serve(access: &GroupAccess, context: &RequestContext, request: DescribeGroupsRequest) -> Outcome {
     let operations =

@@ -7,9 +7,9 @@ use protocol::api::{ErrorCode, Response, Uuid};
 
 use super::group_support::{own, own_nullable, wire};
 use crate::dispatch::{Outcome, RequestContext};
-use crate::group::service::GroupAccess;
 use crate::group::classic::Join;
 use crate::group::output::JoinAnswer;
+use crate::group::service::GroupAccess;
 
 pub(crate) fn serve(access: &GroupAccess, context: &RequestContext, request: JoinGroupRequest) -> Outcome {
     let version = context.version;

@@ -9,8 +9,8 @@ use protocol::api::{ErrorCode, Response};
 
 use super::group_support::{own, own_nullable, wire};
 use crate::dispatch::{Outcome, RequestContext};
-use crate::group::service::GroupAccess;
 use crate::group::coordinator::held;
+use crate::group::service::GroupAccess;
 
 type Leaving = Vec<(Arc<str>, Option<Arc<str>>)>;
 

@@ -6,8 +6,8 @@ use protocol::api::{ErrorCode, Response, Uuid};
 
 use super::group_support::{own, own_nullable};
 use crate::dispatch::{Outcome, RequestContext};
-use crate::group::service::GroupAccess;
 use crate::group::coordinator::held;
+use crate::group::service::GroupAccess;
 use crate::group::shard::{Commit, Committer};
 
 /// A topic of the request, and what is known of its partitions; `None` for those that the group decides.

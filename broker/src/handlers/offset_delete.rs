@@ -8,8 +8,8 @@ use protocol::api::{ErrorCode, Response};
 
 use super::group_support::{own, wire};
 use crate::dispatch::{Outcome, RequestContext};
-use crate::group::service::GroupAccess;
 use crate::group::coordinator::held;
+use crate::group::service::GroupAccess;
 
 pub(crate) fn serve(access: &GroupAccess, context: &RequestContext, request: OffsetDeleteRequest) -> Outcome {
     let id = own(&request.group_id);

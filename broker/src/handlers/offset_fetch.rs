@@ -10,8 +10,8 @@ use protocol::api::{ErrorCode, Response, StrBytes, Uuid};
 
 use super::group_support::wire;
 use crate::dispatch::{Outcome, RequestContext};
-use crate::group::service::GroupAccess;
 use crate::group::offsets::Offsets;
+use crate::group::service::GroupAccess;
 
 type Fetched = Result<Vec<OffsetFetchResponseTopics>, ErrorCode>;
 

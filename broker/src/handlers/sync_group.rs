@@ -6,9 +6,9 @@ use protocol::api::{ErrorCode, Response};
 
 use super::group_support::{own, own_nullable, wire};
 use crate::dispatch::{Outcome, RequestContext};
-use crate::group::service::GroupAccess;
 use crate::group::classic::Sync;
 use crate::group::output::SyncAnswer;
+use crate::group::service::GroupAccess;
 
 pub(crate) fn serve(access: &GroupAccess, context: &RequestContext, request: SyncGroupRequest) -> Outcome {
     let version = context.version;
