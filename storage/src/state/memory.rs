@@ -94,14 +94,11 @@ impl Engine for MemoryEngine {
     fn commit(&mut self) -> Result<(), StateError> {
         self.check_open()?;
         for (family, key, value) in self.staged.drain(..) {
+            let map = self.families.entry(family).or_default();
             match value {
-                Some(value) => {
-                    self.families.entry(family).or_default().insert(key, value);
-                }
-                None => {
-                    self.families.get_mut(&family).and_then(|map| map.remove(&key));
-                }
-            }
+                Some(value) => map.insert(key, value),
+                None => map.remove(&key),
+            };
         }
         self.metadata.extend(self.staged_metadata.drain(..));
         Ok(())

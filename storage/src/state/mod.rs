@@ -22,7 +22,6 @@ mod byte_store;
 mod directory;
 mod engine;
 mod error;
-mod file;
 mod key_value;
 pub mod keys;
 mod memory;
@@ -35,18 +34,15 @@ mod segmented;
 mod session;
 mod window;
 
-pub use backend::{Backend, StoreSpec};
+pub use backend::{Backend, StoreKind, StoreSpec};
 pub use budget::{BudgetOptions, StateBudget};
 pub use byte_store::{BatchStore, ByteIterator, ByteStore, Change, Direction, EmptyIterator};
-pub use directory::{key_value_directory, segment_name, segmented_directory};
+pub use directory::{key_value_directory, segmented_directory};
 pub use engine::{Engine, Family};
 pub use error::{StateError, StateErrorKind};
-pub use file::{FileEngine, FileStore};
 pub use key_value::KeyValueStore;
 pub use memory::{MemoryEngine, MemoryStore};
 pub use merge::MergedIterator;
-#[cfg(feature = "rocksdb")]
-pub use rocks::{RocksEngine, RocksStore};
 pub use scan::{Keys, Layout, Scan, TimeBounds};
 pub use segmented::{SegmentedOptions, SegmentedStore};
 pub use session::SessionBytes;

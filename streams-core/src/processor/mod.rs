@@ -1,0 +1,23 @@
+//! The Processor API: what user code implements ([`api`]), what it is handed ([`context`]), how nodes are joined
+//! ([`chain`]), schedules ([`punctuation`]), timestamps of source records ([`extractor`]) and what happens to errors
+//! ([`handlers`]).
+
+pub mod api;
+pub mod chain;
+pub mod context;
+pub mod extractor;
+pub mod handlers;
+pub mod punctuation;
+
+pub use api::{Processor, ProcessorSupplier};
+pub use chain::{Children, Receive};
+pub use context::{ProcessorContext, RecordMetadata};
+pub use extractor::{
+    FailOnInvalidTimestamp, LogAndSkipOnInvalidTimestamp, SourceRecord, TimestampExtractor, UsePartitionTime,
+    WallclockTimestamp,
+};
+pub use handlers::{
+    DeserializationHandler, ErrorContext, ErrorResponse, LogAndContinue, LogAndFail, ProcessingHandler,
+    ProductionHandler,
+};
+pub use punctuation::{PunctuationType, ScheduleId};

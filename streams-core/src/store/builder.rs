@@ -1,0 +1,320 @@
+//! Describes stores, to be added to a topology; each task makes its own from the description.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use storage::state::Layout;
+
+use crate::error::StreamsError;
+use crate::serde::{Serde, SerdeRef};
+use crate::store::api::{StateStore, StoreContext, ValueAndTimestamp};
+use crate::store::key_value::KeyValueStore;
+use crate::store::session::SessionStore;
+use crate::store::value::{PlainFormat, TimestampedFormat, ValueFormat};
+use crate::store::window::WindowStore;
+
+/// Where a store's bytes live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Storage {
+    /// On disk, where the application's backend keeps its state (RocksDB by default).
+    #[default]
+    Persistent,
+    /// In memory; restored from the changelog at each start.
+    InMemory,
+}
+
+/// The changelog of a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Logging {
+    /// With a changelog; the map overrides its topic configuration.
+    Enabled(BTreeMap<String, String>),
+    /// Without: the state is lost with the local directory.
+    Disabled,
+}
+
+impl Default for Logging {
+    fn default() -> Self {
+        Self::Enabled(BTreeMap::new())
+    }
+}
+
+/// What the configuration of a changelog topic follows from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    /// Compacted changelog.
+    KeyValue,
+    /// Compacted and deleted after the retention; of stores with duplicates, deleted only.
+    Windowed {
+        /// How long windows are kept.
+        retention_ms: i64,
+        /// Whether several values of one key and start are kept.
+        retain_duplicates: bool,
+    },
+    /// Compacted, with a lag that protects the history.
+    Versioned {
+        /// How long old versions are kept.
+        history_retention_ms: i64,
+    },
+}
+
+/// Describes a store and makes it. The built-in ones come from [`Stores`].
+pub trait StoreBuilder: Send + Sync + 'static {
+    /// Name of the store, unique in the topology; its changelog is `<application.id>-<name>-changelog`.
+    fn name(&self) -> &str;
+
+    /// Whether and how it is logged.
+    fn logging(&self) -> &Logging;
+
+    /// What the changelog's configuration follows from.
+    fn kind(&self) -> StoreKind;
+
+    /// Whether its content survives the process.
+    fn is_persistent(&self) -> bool;
+
+    /// Makes the store of one task.
+    ///
+    /// # Errors
+    /// The store could not be opened.
+    fn build(&self, context: &StoreContext) -> Result<Rc<dyn StateStore>, StreamsError>;
+}
+
+/// A shared description of a store.
+pub type StoreBuilderRef = Arc<dyn StoreBuilder>;
+
+/// Where to begin: descriptions of the built-in stores.
+///
+/// Persistent stores keep their state where the application's backend does; `in_memory_` ones on the heap.
+#[derive(Clone, Copy, Debug)]
+pub struct Stores;
+
+impl Stores {
+    /// A key-value store.
+    pub fn key_value<K: 'static, V: Clone + 'static>(
+        name: impl Into<String>,
+        key: impl Serde<K> + 'static,
+        value: impl Serde<V> + 'static,
+    ) -> KeyValueStoreBuilder<K, V> {
+        let format: Arc<dyn ValueFormat<V>> = Arc::new(PlainFormat(value.into_ref()));
+        KeyValueStoreBuilder { common: Common::new(name), key: key.into_ref(), format }
+    }
+
+    /// A key-value store that keeps the time of each key's last update.
+    pub fn timestamped_key_value<K: 'static, V: Clone + 'static>(
+        name: impl Into<String>,
+        key: impl Serde<K> + 'static,
+        value: impl Serde<V> + 'static,
+    ) -> KeyValueStoreBuilder<K, ValueAndTimestamp<V>> {
+        let format: Arc<dyn ValueFormat<ValueAndTimestamp<V>>> = Arc::new(TimestampedFormat(value.into_ref()));
+        KeyValueStoreBuilder { common: Common::new(name), key: key.into_ref(), format }
+    }
+
+    /// A window store of windows of `window_size_ms`, kept for `retention_ms` of stream time.
+    pub fn window<K: 'static, V: Clone + 'static>(
+        name: impl Into<String>,
+        retention_ms: i64,
+        window_size_ms: i64,
+        key: impl Serde<K> + 'static,
+        value: impl Serde<V> + 'static,
+    ) -> WindowStoreBuilder<K, V> {
+        let format: Arc<dyn ValueFormat<V>> = Arc::new(PlainFormat(value.into_ref()));
+        WindowStoreBuilder::new(name, retention_ms, window_size_ms, key.into_ref(), format)
+    }
+
+    /// A window store that keeps the time of each window's last update.
+    pub fn timestamped_window<K: 'static, V: Clone + 'static>(
+        name: impl Into<String>,
+        retention_ms: i64,
+        window_size_ms: i64,
+        key: impl Serde<K> + 'static,
+        value: impl Serde<V> + 'static,
+    ) -> WindowStoreBuilder<K, ValueAndTimestamp<V>> {
+        let format: Arc<dyn ValueFormat<ValueAndTimestamp<V>>> = Arc::new(TimestampedFormat(value.into_ref()));
+        WindowStoreBuilder::new(name, retention_ms, window_size_ms, key.into_ref(), format)
+    }
+
+    /// A session store, kept for `retention_ms` of stream time.
+    pub fn session<K: 'static, V: Clone + 'static>(
+        name: impl Into<String>,
+        retention_ms: i64,
+        key: impl Serde<K> + 'static,
+        value: impl Serde<V> + 'static,
+    ) -> SessionStoreBuilder<K, V> {
+        let format: Arc<dyn ValueFormat<V>> = Arc::new(PlainFormat(value.into_ref()));
+        SessionStoreBuilder {
+            common: Common::new(name),
+            retention_ms,
+            layout: Layout::KeyFirst,
+            key: key.into_ref(),
+            format,
+        }
+    }
+}
+
+/// What all built-in builders have.
+#[derive(Clone, Debug)]
+pub(crate) struct Common {
+    pub(crate) name: Arc<str>,
+    pub(crate) storage: Storage,
+    pub(crate) logging: Logging,
+    pub(crate) caching: bool,
+}
+
+impl Common {
+    fn new(name: impl Into<String>) -> Self {
+        let name: String = name.into();
+        Self { name: name.into(), storage: Storage::Persistent, logging: Logging::default(), caching: false }
+    }
+}
+
+/// Describes a [`KeyValueStore`].
+pub struct KeyValueStoreBuilder<K, V> {
+    pub(crate) common: Common,
+    pub(crate) key: SerdeRef<K>,
+    pub(crate) format: Arc<dyn ValueFormat<V>>,
+}
+
+/// Describes a [`WindowStore`].
+pub struct WindowStoreBuilder<K, V> {
+    pub(crate) common: Common,
+    pub(crate) retention_ms: i64,
+    pub(crate) window_size_ms: i64,
+    pub(crate) retain_duplicates: bool,
+    pub(crate) layout: Layout,
+    pub(crate) key: SerdeRef<K>,
+    pub(crate) format: Arc<dyn ValueFormat<V>>,
+}
+
+/// Describes a [`SessionStore`].
+pub struct SessionStoreBuilder<K, V> {
+    pub(crate) common: Common,
+    pub(crate) retention_ms: i64,
+    pub(crate) layout: Layout,
+    pub(crate) key: SerdeRef<K>,
+    pub(crate) format: Arc<dyn ValueFormat<V>>,
+}
+
+macro_rules! common_options {
+    ($builder:ident) => {
+        impl<K, V> $builder<K, V> {
+            /// Keeps the bytes there.
+            #[must_use]
+            pub fn with_storage(mut self, storage: Storage) -> Self {
+                self.common.storage = storage;
+                self
+            }
+
+            /// Keeps the bytes in memory.
+            #[must_use]
+            pub fn in_memory(self) -> Self {
+                self.with_storage(Storage::InMemory)
+            }
+
+            /// With the write-back cache, or (the default) without.
+            #[must_use]
+            pub fn with_caching(mut self, caching: bool) -> Self {
+                self.common.caching = caching;
+                self
+            }
+
+            /// With a changelog of which `configs` overrides the topic configuration.
+            #[must_use]
+            pub fn with_logging(mut self, configs: BTreeMap<String, String>) -> Self {
+                self.common.logging = Logging::Enabled(configs);
+                self
+            }
+
+            /// Without a changelog.
+            #[must_use]
+            pub fn without_logging(mut self) -> Self {
+                self.common.logging = Logging::Disabled;
+                self
+            }
+        }
+    };
+}
+
+common_options!(KeyValueStoreBuilder);
+common_options!(WindowStoreBuilder);
+common_options!(SessionStoreBuilder);
+
+impl<K, V> WindowStoreBuilder<K, V> {
+    fn new(
+        name: impl Into<String>,
+        retention_ms: i64,
+        window_size_ms: i64,
+        key: SerdeRef<K>,
+        format: Arc<dyn ValueFormat<V>>,
+    ) -> Self {
+        Self {
+            common: Common::new(name),
+            retention_ms,
+            window_size_ms,
+            retain_duplicates: false,
+            layout: Layout::KeyFirst,
+            key,
+            format,
+        }
+    }
+
+    /// Keeps every value put for a key and start instead of the last one, as stream-stream joins need. Such a store
+    /// has no cache, and ignores puts of null.
+    #[must_use]
+    pub fn with_duplicates(mut self) -> Self {
+        self.retain_duplicates = true;
+        self
+    }
+}
+
+macro_rules! layout_option {
+    ($builder:ident) => {
+        impl<K, V> $builder<K, V> {
+            /// Arranges entries by time, then key, with an index by key if `key_index`: for results that are emitted when
+            /// windows close. Changelog and reads are the same.
+            #[must_use]
+            pub fn time_first(mut self, key_index: bool) -> Self {
+                self.layout = Layout::TimeFirst { key_index };
+                self
+            }
+        }
+    };
+}
+
+layout_option!(WindowStoreBuilder);
+layout_option!(SessionStoreBuilder);
+
+macro_rules! store_builder {
+    ($builder:ident, $store:ident, $self:ident => $kind:expr) => {
+        impl<K: 'static, V: Clone + 'static> StoreBuilder for $builder<K, V> {
+            fn name(&self) -> &str {
+                &self.common.name
+            }
+
+            fn logging(&self) -> &Logging {
+                &self.common.logging
+            }
+
+            fn kind(&$self) -> StoreKind {
+                $kind
+            }
+
+            fn is_persistent(&self) -> bool {
+                self.common.storage == Storage::Persistent
+            }
+
+            fn build(&self, context: &StoreContext) -> Result<Rc<dyn StateStore>, StreamsError> {
+                Ok(Rc::new($store::open(self, context)?))
+            }
+        }
+    };
+}
+
+store_builder!(KeyValueStoreBuilder, KeyValueStore, self => StoreKind::KeyValue);
+store_builder!(WindowStoreBuilder, WindowStore, self => StoreKind::Windowed {
+    retention_ms: self.retention_ms,
+    retain_duplicates: self.retain_duplicates,
+});
+store_builder!(SessionStoreBuilder, SessionStore, self => StoreKind::Windowed {
+    retention_ms: self.retention_ms,
+    retain_duplicates: false,
+});

@@ -1,0 +1,234 @@
+//! The layers below the typed facade and its cache, in bytes: changelog, pending layer, byte store. For key-value
+//! stores; `segmented` has those of windows and sessions.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use base::{Offset, TopicPartition};
+use parking_lot::RwLock;
+use protocol::record::Headers;
+use storage::state::{ByteIterator, ByteStore, Direction, MergedIterator, StateError, StateErrorKind, StoreSpec};
+
+use crate::collector::ChangelogPartition;
+use crate::error::{ErrorKind, StreamsError};
+use crate::store::api::{ChangeLog, RestoreRecord, StoreContext};
+use crate::store::builder::{Common, Storage};
+use crate::store::pending::Pending;
+use crate::store::value::FormatKind;
+
+/// Says which store failed, and what the task can do about it.
+pub(crate) fn store_failed(name: &str, error: StateError) -> StreamsError {
+    let kind = match error.kind() {
+        StateErrorKind::Corrupt => ErrorKind::TaskCorrupted,
+        _ => ErrorKind::Store,
+    };
+    StreamsError::caused_by(kind, error).in_store(name)
+}
+
+/// Backend of a store and where in it.
+pub(crate) fn backend(common: &Common, context: &StoreContext) -> storage::state::Backend {
+    match common.storage {
+        Storage::Persistent => context.backend.clone(),
+        Storage::InMemory => storage::state::Backend::Memory,
+    }
+}
+
+/// The byte store: the task's own, or one that other threads read.
+enum Bytes {
+    Own(RefCell<Box<dyn ByteStore>>),
+    Global(Arc<RwLock<Box<dyn ByteStore>>>),
+}
+
+/// Changelog, pending layer and byte store of one key-value store.
+pub(crate) struct Layer {
+    name: Arc<str>,
+    log: ChangeLog,
+    changelog: Option<ChangelogPartition>,
+    format: FormatKind,
+    task: std::rc::Rc<crate::task::shared::TaskShared>,
+    bytes: Bytes,
+    pending: RefCell<Pending>,
+}
+
+impl Layer {
+    pub(crate) fn open(common: &Common, context: &StoreContext, format: FormatKind) -> Result<Self, StreamsError> {
+        let directory = context.task_directory();
+        let spec = StoreSpec { name: &common.name, task_directory: &directory, format: format.name() };
+        let bytes =
+            backend(common, context).open_key_value(&spec).map_err(|error| store_failed(&common.name, error))?;
+        Ok(Self {
+            name: Arc::clone(&common.name),
+            log: context.change_log(),
+            changelog: context.changelog.clone().filter(|_| !context.is_global),
+            format,
+            task: std::rc::Rc::clone(&context.task),
+            bytes: if context.is_global {
+                Bytes::Global(Arc::new(RwLock::new(bytes)))
+            } else {
+                Bytes::Own(RefCell::new(bytes))
+            },
+            pending: RefCell::default(),
+        })
+    }
+
+    pub(crate) fn global(&self) -> Option<Arc<RwLock<Box<dyn ByteStore>>>> {
+        match &self.bytes {
+            Bytes::Own(_) => None,
+            Bytes::Global(bytes) => Some(Arc::clone(bytes)),
+        }
+    }
+
+    pub(crate) fn changelog(&self) -> Option<&ChangelogPartition> {
+        self.changelog.as_ref()
+    }
+
+    fn failed(&self, error: StateError) -> StreamsError {
+        store_failed(&self.name, error)
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&dyn ByteStore) -> Result<T, StateError>) -> Result<T, StreamsError> {
+        match &self.bytes {
+            Bytes::Own(bytes) => read(&**bytes.borrow()),
+            Bytes::Global(bytes) => read(&**bytes.read()),
+        }
+        .map_err(|error| self.failed(error))
+    }
+
+    fn write<T>(&self, write: impl FnOnce(&mut dyn ByteStore) -> Result<T, StateError>) -> Result<T, StreamsError> {
+        match &self.bytes {
+            Bytes::Own(bytes) => write(&mut **bytes.borrow_mut()),
+            Bytes::Global(bytes) => write(&mut **bytes.write()),
+        }
+        .map_err(|error| self.failed(error))
+    }
+
+    /// Calls `read` with the local value of `key`; returns whether there is one.
+    #[inline]
+    pub(crate) fn get_with(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool, StreamsError> {
+        if let Some(value) = self.pending.borrow().get(key) {
+            if let Some(value) = value {
+                read(value);
+            }
+            return Ok(value.is_some());
+        }
+        self.read(|bytes| bytes.get_with(key, read))
+    }
+
+    /// Logs a change and keeps it for the next commit. `local` is the value as the store keeps it.
+    #[inline]
+    pub(crate) fn put(&self, key: &[u8], local: Option<&[u8]>) -> Result<(), StreamsError> {
+        if self.log.is_on() {
+            let (value, timestamp) = match local {
+                Some(local) => {
+                    let (value, timestamp) = self.format.split(local);
+                    (Some(value), timestamp)
+                }
+                None => (None, None),
+            };
+            let timestamp = timestamp.unwrap_or_else(|| self.task.context_timestamp());
+            let headers = Headers::default();
+            self.log.append(key, value, Some(timestamp), &headers).map_err(|error| error.in_store(&self.name))?;
+        }
+        match &self.bytes {
+            Bytes::Own(_) => {
+                self.pending.borrow_mut().put(key, local);
+                Ok(())
+            }
+            Bytes::Global(_) => self.write(|bytes| bytes.write(&mut std::iter::once((key, local)), &[])),
+        }
+    }
+
+    /// Calls `walk` with an iterator over store and pending changes as one. Bounds are inclusive.
+    pub(crate) fn range<T>(
+        &self,
+        from: Option<&[u8]>,
+        to: Option<&[u8]>,
+        direction: Direction,
+        walk: impl FnOnce(&mut dyn ByteIterator) -> Result<T, StateError>,
+    ) -> Result<T, StreamsError> {
+        use std::ops::Bound::{Included, Unbounded};
+        self.pending.borrow_mut().keep_sorted();
+        let pending = self.pending.borrow();
+        self.read(|bytes| {
+            let stored = bytes.range(from, to, direction)?;
+            if pending.is_empty() {
+                let mut stored = stored;
+                return walk(&mut stored);
+            }
+            let changes = pending.range(from.map_or(Unbounded, Included), to.map_or(Unbounded, Included));
+            match direction {
+                Direction::Forward => walk(&mut MergedIterator::new(stored, changes, direction, |a, b| a.cmp(b))),
+                Direction::Backward => {
+                    walk(&mut MergedIterator::new(stored, changes.rev(), direction, |a, b| a.cmp(b)))
+                }
+            }
+        })
+    }
+
+    pub(crate) fn pending_bytes(&self) -> usize {
+        self.pending.borrow().bytes()
+    }
+
+    pub(crate) fn approximate_entries(&self) -> Result<u64, StreamsError> {
+        self.read(|bytes| bytes.approximate_entries())
+    }
+
+    pub(crate) fn is_persistent(&self) -> bool {
+        self.read(|bytes| Ok(bytes.is_persistent())).unwrap_or(false)
+    }
+
+    /// Writes the pending changes with the changelog position in one step.
+    pub(crate) fn commit(&self, offset: Option<Offset>) -> Result<(), StreamsError> {
+        let offsets: Vec<(TopicPartition, Offset)> = match (&self.changelog, offset) {
+            (Some(changelog), Some(offset)) if self.log.is_on() => vec![(changelog.partition.clone(), offset)],
+            _ => Vec::new(),
+        };
+        let mut pending = self.pending.borrow_mut();
+        if !pending.is_empty() || !offsets.is_empty() {
+            self.write(|bytes| bytes.write(&mut pending.iter(), &offsets))?;
+            pending.clear();
+        }
+        Ok(())
+    }
+
+    /// Writes positions only, for global stores.
+    pub(crate) fn write_offsets(&self, offsets: &[(TopicPartition, Offset)]) -> Result<(), StreamsError> {
+        self.write(|bytes| bytes.write(&mut std::iter::empty(), offsets))
+    }
+
+    pub(crate) fn offset(&self, partition: &TopicPartition) -> Result<Option<Offset>, StreamsError> {
+        self.read(|bytes| bytes.offset(partition))
+    }
+
+    pub(crate) fn restore(&self, records: &mut dyn Iterator<Item = RestoreRecord<'_>>) -> Result<(), StreamsError> {
+        let mut arena = Vec::new();
+        let mut changes = Vec::new();
+        let mut last = None;
+        for record in records {
+            let key = record.key.to_vec();
+            let value = record.value.map(|value| {
+                let start = arena.len();
+                self.format.join(record.timestamp, value, &mut arena);
+                start..arena.len()
+            });
+            changes.push((key, value));
+            last = Some(record.offset);
+        }
+        let offsets: Vec<_> = match (&self.changelog, last) {
+            (Some(changelog), Some(offset)) => vec![(changelog.partition.clone(), offset)],
+            _ => Vec::new(),
+        };
+        let mut changes = changes.iter().map(|(key, value)| (key.as_slice(), value.clone().map(|place| &arena[place])));
+        self.write(|bytes| bytes.write(&mut changes, &offsets))
+    }
+
+    pub(crate) fn close(&self) -> Result<(), StreamsError> {
+        self.pending.borrow_mut().clear();
+        self.write(|bytes| bytes.close())
+    }
+
+    pub(crate) fn wipe(&self) -> Result<(), StreamsError> {
+        self.pending.borrow_mut().clear();
+        self.write(|bytes| bytes.wipe())
+    }
+}

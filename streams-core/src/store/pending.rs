@@ -1,0 +1,145 @@
+//! The pending layer: changes of one commit interval, in memory, before they enter the byte store in one batch.
+//!
+//! Not a cache: it holds every change since the last commit, and reads ask it first. Keys and values lie in one arena,
+//! so a put allocates nothing but room there; the arena is emptied at each commit. As in the cache, sorted keys are kept
+//! from the first range on.
+
+use std::collections::BTreeMap;
+use std::hash::BuildHasher;
+use std::ops::{Bound, Range};
+
+use base::hash::FixedState;
+use hashbrown::HashTable;
+
+use crate::store::cache::is_empty_range;
+
+/// Bytes counted for an entry besides key and value.
+const ENTRY_OVERHEAD: usize = 48;
+
+struct Entry {
+    hash: u64,
+    key: Range<usize>,
+    /// `None` is a deletion.
+    value: Option<Range<usize>>,
+}
+
+/// Changes by key; the last one of a key counts.
+#[derive(Default)]
+pub(crate) struct Pending {
+    hasher: FixedState,
+    arena: Vec<u8>,
+    entries: Vec<Entry>,
+    table: HashTable<u32>,
+    sorted: Option<BTreeMap<Box<[u8]>, u32>>,
+    ordered: bool,
+}
+
+impl Pending {
+    #[inline]
+    fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
+        self.table.find(hash, |&index| self.arena[self.entries[index as usize].key.clone()] == *key).copied()
+    }
+
+    fn store(arena: &mut Vec<u8>, bytes: &[u8]) -> Range<usize> {
+        let start = arena.len();
+        arena.extend_from_slice(bytes);
+        start..arena.len()
+    }
+
+    /// Notes a change.
+    #[inline]
+    pub(crate) fn put(&mut self, key: &[u8], value: Option<&[u8]>) {
+        let hash = self.hasher.hash_one(key);
+        if let Some(index) = self.find(hash, key) {
+            let place = &mut self.entries[index as usize].value;
+            *place = match (place.take(), value) {
+                (_, None) => None,
+                (Some(old), Some(value)) if old.len() >= value.len() => {
+                    let place = old.start..old.start + value.len();
+                    self.arena[place.clone()].copy_from_slice(value);
+                    Some(place)
+                }
+                (_, Some(value)) => Some(Self::store(&mut self.arena, value)),
+            };
+            return;
+        }
+        let entry = Entry {
+            hash,
+            key: Self::store(&mut self.arena, key),
+            value: value.map(|value| Self::store(&mut self.arena, value)),
+        };
+        let index = self.entries.len() as u32;
+        self.entries.push(entry);
+        let entries = &self.entries;
+        self.table.insert_unique(hash, index, |&index| entries[index as usize].hash);
+        if let Some(sorted) = &mut self.sorted {
+            sorted.insert(key.into(), index);
+        }
+    }
+
+    /// What is pending of `key`: `None` nothing, `Some(None)` its deletion.
+    #[inline]
+    pub(crate) fn get(&self, key: &[u8]) -> Option<Option<&[u8]>> {
+        if self.entries.is_empty() {
+            return None;
+        }
+        let index = self.find(self.hasher.hash_one(key), key)?;
+        Some(self.value(index))
+    }
+
+    fn value(&self, index: u32) -> Option<&[u8]> {
+        self.entries[index as usize].value.as_ref().map(|place| &self.arena[place.clone()])
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Bytes it takes, about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.arena.len() + self.entries.len() * ENTRY_OVERHEAD
+    }
+
+    /// Sorts the keys, now and for as long as this lives; needed before [`Pending::range`].
+    pub(crate) fn keep_sorted(&mut self) {
+        self.ordered = true;
+        if self.sorted.is_none() {
+            let keys = self.entries.iter().enumerate();
+            self.sorted =
+                Some(keys.map(|(index, entry)| (self.arena[entry.key.clone()].into(), index as u32)).collect());
+        }
+    }
+
+    /// Changes within the bounds in the order of key bytes.
+    pub(crate) fn range<'a>(
+        &'a self,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+    ) -> impl DoubleEndedIterator<Item = (&'a [u8], Option<&'a [u8]>)> {
+        let sorted = self.sorted.as_ref().filter(|_| !is_empty_range(from, to));
+        let range = sorted.map(|sorted| sorted.range::<[u8], _>((from, to)));
+        range.into_iter().flatten().map(|(key, &index)| (&**key, self.value(index)))
+    }
+
+    /// All changes, in the order of key bytes if they are kept sorted, else of the first put.
+    pub(crate) fn iter(&self) -> Box<dyn Iterator<Item = (&[u8], Option<&[u8]>)> + '_> {
+        match &self.sorted {
+            Some(sorted) => Box::new(sorted.iter().map(|(key, &index)| (&**key, self.value(index)))),
+            None => {
+                let entries = self.entries.iter();
+                Box::new(entries.map(|entry| {
+                    let value = entry.value.as_ref().map(|place| &self.arena[place.clone()]);
+                    (&self.arena[entry.key.clone()], value)
+                }))
+            }
+        }
+    }
+
+    /// Forgets everything; room is kept.
+    pub(crate) fn clear(&mut self) {
+        self.arena.clear();
+        self.entries.clear();
+        self.table.clear();
+        self.sorted = self.ordered.then(BTreeMap::new);
+    }
+}

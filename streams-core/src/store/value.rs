@@ -1,0 +1,116 @@
+//! How a typed value lies in a store: plain, or behind its timestamp.
+
+use base::Timestamp;
+use protocol::record::Headers;
+
+use crate::serde::{SerdeError, SerdeRef};
+use crate::store::api::ValueAndTimestamp;
+
+/// The byte form of the values of one store.
+pub(crate) trait ValueFormat<V>: Send + Sync {
+    /// Appends the local form.
+    fn write(&self, topic: &str, value: &V, out: &mut Vec<u8>) -> Result<(), SerdeError>;
+    /// Reads the local form.
+    fn read(&self, topic: &str, bytes: &[u8]) -> Result<V, SerdeError>;
+    fn is_infallible(&self) -> bool;
+    fn size_hint(&self, value: &V) -> usize;
+    fn kind(&self) -> FormatKind;
+}
+
+/// What lies before the serialised value locally; the changelog carries the value alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FormatKind {
+    /// Nothing.
+    Plain,
+    /// The 8-byte timestamp, which in the changelog is the record's.
+    Timestamped,
+}
+
+impl FormatKind {
+    /// Name kept with the store.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Timestamped => "timestamped",
+        }
+    }
+
+    /// Splits a local value into the changelog's value and its timestamp (`None`: the record context's).
+    #[inline]
+    pub(crate) fn split(self, local: &[u8]) -> (&[u8], Option<Timestamp>) {
+        match (self, local.split_first_chunk::<8>()) {
+            (Self::Timestamped, Some((timestamp, value))) => (value, Some(i64::from_be_bytes(*timestamp))),
+            _ => (local, None),
+        }
+    }
+
+    /// Appends the local form of a changelog value.
+    pub(crate) fn join(self, timestamp: Timestamp, value: &[u8], out: &mut Vec<u8>) {
+        if self == Self::Timestamped {
+            out.extend_from_slice(&timestamp.to_be_bytes());
+        }
+        out.extend_from_slice(value);
+    }
+}
+
+/// The value alone.
+pub(crate) struct PlainFormat<V>(pub(crate) SerdeRef<V>);
+
+/// `timestamp(8) | value`.
+pub(crate) struct TimestampedFormat<V>(pub(crate) SerdeRef<V>);
+
+fn no_headers() -> &'static Headers {
+    static NONE: std::sync::LazyLock<Headers> = std::sync::LazyLock::new(Headers::default);
+    &NONE
+}
+
+impl<V> ValueFormat<V> for PlainFormat<V> {
+    fn write(&self, topic: &str, value: &V, out: &mut Vec<u8>) -> Result<(), SerdeError> {
+        self.0.serialize(topic, no_headers(), value, out)
+    }
+
+    fn read(&self, topic: &str, bytes: &[u8]) -> Result<V, SerdeError> {
+        self.0.deserialize(topic, no_headers(), bytes)
+    }
+
+    fn is_infallible(&self) -> bool {
+        self.0.is_infallible()
+    }
+
+    fn size_hint(&self, value: &V) -> usize {
+        self.0.size_hint(value)
+    }
+
+    fn kind(&self) -> FormatKind {
+        FormatKind::Plain
+    }
+}
+
+impl<V> ValueFormat<ValueAndTimestamp<V>> for TimestampedFormat<V> {
+    fn write(&self, topic: &str, value: &ValueAndTimestamp<V>, out: &mut Vec<u8>) -> Result<(), SerdeError> {
+        out.extend_from_slice(&value.timestamp.to_be_bytes());
+        self.0.serialize(topic, no_headers(), &value.value, out)
+    }
+
+    fn read(&self, topic: &str, bytes: &[u8]) -> Result<ValueAndTimestamp<V>, SerdeError> {
+        match bytes.split_first_chunk::<8>() {
+            Some((timestamp, value)) => Ok(ValueAndTimestamp {
+                value: self.0.deserialize(topic, no_headers(), value)?,
+                timestamp: i64::from_be_bytes(*timestamp),
+            }),
+            None => Err(SerdeError::Size { type_name: "timestamped value", expected: 8, actual: bytes.len() }),
+        }
+    }
+
+    fn is_infallible(&self) -> bool {
+        self.0.is_infallible()
+    }
+
+    fn size_hint(&self, value: &ValueAndTimestamp<V>) -> usize {
+        self.0.size_hint(&value.value) + 8
+    }
+
+    fn kind(&self) -> FormatKind {
+        FormatKind::Timestamped
+    }
+}

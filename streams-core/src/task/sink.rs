@@ -1,0 +1,187 @@
+//! The end of a chain: serialises records and hands them to the collector.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use base::PartitionId;
+use base::hash::HashMap;
+
+use crate::collector::{OutputRecord, TopicHandle};
+use crate::error::{BoxError, ErrorKind, StreamsError};
+use crate::processor::chain::Receive;
+use crate::processor::handlers::{ErrorContext, ErrorResponse};
+use crate::record::Record;
+use crate::serde::{SerdeError, SerdeRef};
+use crate::task::shared::{Scratch, TaskShared};
+use crate::topology::options::{PartitionChoice, SinkOptions, StreamPartitioner, TopicNameExtractor};
+
+/// Where a sink writes.
+pub(crate) enum SinkTopic<K, V> {
+    Name(String),
+    Extracted(Arc<dyn TopicNameExtractor<K, V>>),
+}
+
+struct Target {
+    name: Arc<str>,
+    handle: TopicHandle,
+}
+
+enum Targets<K, V> {
+    Fixed(Target),
+    Dynamic { extractor: Arc<dyn TopicNameExtractor<K, V>>, known: std::cell::RefCell<HashMap<String, Rc<Target>>> },
+}
+
+/// The node of a sink.
+pub(crate) struct SinkNode<K, V> {
+    name: Arc<str>,
+    task: Rc<TaskShared>,
+    key: SerdeRef<K>,
+    value: SerdeRef<V>,
+    partitioner: Option<Arc<dyn StreamPartitioner<K, V>>>,
+    targets: Targets<K, V>,
+}
+
+impl<K, V> SinkNode<K, V> {
+    /// `resolve` gives the full name of a topic.
+    pub(crate) fn new(
+        options: &SinkOptions<K, V>,
+        topic: &SinkTopic<K, V>,
+        name: Arc<str>,
+        task: Rc<TaskShared>,
+        resolve: &dyn Fn(&str) -> String,
+    ) -> Self {
+        let targets = match topic {
+            SinkTopic::Name(topic) => {
+                let full = resolve(topic);
+                let handle = task.collector().borrow_mut().topic(&full);
+                Targets::Fixed(Target { name: full.into(), handle })
+            }
+            SinkTopic::Extracted(extractor) => {
+                Targets::Dynamic { extractor: Arc::clone(extractor), known: std::cell::RefCell::default() }
+            }
+        };
+        Self {
+            name,
+            task,
+            key: Arc::clone(&options.key),
+            value: Arc::clone(&options.value),
+            partitioner: options.partitioner.clone(),
+            targets,
+        }
+    }
+
+    fn send(&self, target: &Target, record: &Record<K, V>) -> Result<(), BoxError> {
+        let Ok(mut scratch) = self.task.scratch().try_borrow_mut() else {
+            // A serde that forwards records; nothing sane can be done with its half-written bytes.
+            let message = "a serialiser called back into the topology";
+            return Err(StreamsError::new(ErrorKind::IllegalState, message).in_processor(&self.name).into());
+        };
+        let Scratch { key, value } = &mut *scratch;
+        if let Err(error) = self.serialize(&target.name, record, key, value) {
+            drop(scratch);
+            return self.not_serialized(&target.name, record, error);
+        }
+        let key = record.key.as_ref().map(|_| key.as_slice());
+        let value = record.value.as_ref().map(|_| value.as_slice());
+        let mut collector = self.task.collector().borrow_mut();
+        let mut output = OutputRecord {
+            topic: target.handle,
+            partition: None,
+            key,
+            value,
+            timestamp: Some(record.timestamp),
+            headers: &record.headers,
+        };
+        let choice = match &self.partitioner {
+            None => PartitionChoice::Default,
+            Some(partitioner) => {
+                let partitions = collector.partition_count(target.handle).unwrap_or(1);
+                partitioner.partitions(&target.name, record.key.as_ref(), record.value.as_ref(), partitions)
+            }
+        };
+        let sent = match choice {
+            PartitionChoice::Default => collector.send(output),
+            PartitionChoice::Drop => {
+                self.task.count_dropped();
+                Ok(())
+            }
+            PartitionChoice::One(partition) => {
+                output.partition = Some(partition);
+                collector.send(output)
+            }
+            PartitionChoice::Several(partitions) => partitions.into_iter().try_for_each(|partition: PartitionId| {
+                output.partition = Some(partition);
+                collector.send(output)
+            }),
+        };
+        sent.map_err(|error| error.in_processor(&self.name).in_task(self.task.id()).into())
+    }
+
+    #[inline]
+    fn serialize(
+        &self,
+        topic: &str,
+        record: &Record<K, V>,
+        key: &mut Vec<u8>,
+        value: &mut Vec<u8>,
+    ) -> Result<(), SerdeError> {
+        key.clear();
+        value.clear();
+        if let Some(typed) = &record.key {
+            self.key.serialize(topic, &record.headers, typed, key)?;
+        }
+        if let Some(typed) = &record.value {
+            self.value.serialize(topic, &record.headers, typed, value)?;
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn not_serialized(&self, topic: &str, record: &Record<K, V>, error: SerdeError) -> Result<(), BoxError> {
+        let position = self.task.position();
+        let context = ErrorContext {
+            task: self.task.id(),
+            node: &self.name,
+            topic,
+            partition: -1,
+            offset: position.as_ref().map_or(-1, |(_, offset)| *offset),
+            timestamp: record.timestamp,
+        };
+        match self.task.handlers().production.handle(&context, &error) {
+            ErrorResponse::Resume => {
+                self.task.count_dropped();
+                Ok(())
+            }
+            ErrorResponse::Fail => {
+                let mut error = StreamsError::caused_by(ErrorKind::Serialization, error)
+                    .in_processor(&self.name)
+                    .in_task(self.task.id());
+                if let Some((partition, offset)) = position {
+                    error = error.at_record(partition, offset);
+                }
+                Err(error.into())
+            }
+        }
+    }
+}
+
+impl<K, V> Receive<K, V> for SinkNode<K, V> {
+    #[inline]
+    fn receive(&self, record: Record<K, V>) -> Result<(), BoxError> {
+        match &self.targets {
+            Targets::Fixed(target) => self.send(target, &record),
+            Targets::Dynamic { extractor, known } => {
+                let topic =
+                    extractor.topic(record.key.as_ref(), record.value.as_ref(), record.timestamp, &record.headers);
+                let target = known.borrow().get(&topic).cloned();
+                let target = target.unwrap_or_else(|| {
+                    let handle = self.task.collector().borrow_mut().topic(&topic);
+                    let target = Rc::new(Target { name: topic.as_str().into(), handle });
+                    known.borrow_mut().insert(topic, Rc::clone(&target));
+                    target
+                });
+                self.send(&target, &record)
+            }
+        }
+    }
+}

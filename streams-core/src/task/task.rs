@@ -1,0 +1,636 @@
+//! One partition of a sub-topology: queues, typed nodes, stores. Fed with fetched batches and the time, it processes,
+//! punctuates and says what to commit; it neither waits nor talks to a broker.
+//!
+//! Order of a commit: [`Task::prepare_commit`] (caches are flushed, more output may come of it), then the owner waits
+//! until the collector's records are acknowledged, commits the offsets, and calls [`Task::post_commit`], which writes the
+//! stores together with the changelog positions they have reached. Between the two no record may be processed.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use base::metrics::Metrics;
+use base::{LeaderEpoch, Now, Offset, Timestamp, TopicPartition};
+use bytes::Bytes;
+use protocol::record::{Headers, batches};
+use storage::state::Backend;
+
+use crate::collector::CollectorRef;
+use crate::error::{ErrorKind, StreamsError};
+use crate::processor::punctuation::PunctuationType;
+use crate::store::{GlobalStores, RestoreRecord, StateStore, ThreadCache};
+use crate::task::metadata::CommitMetadata;
+use crate::task::nodes::{Nodes, build_nodes, open_stores};
+use crate::task::partition_group::PartitionGroup;
+use crate::task::shared::{TaskEnvironment, TaskShared};
+use crate::task::{TaskId, TaskState};
+use crate::topology::{BuiltTopology, SubTopology};
+
+/// What a task is given by the thread that owns it.
+#[derive(Clone)]
+pub struct TaskSeams {
+    /// Where output and changelog records go.
+    pub collector: CollectorRef,
+    /// The thread's cache.
+    pub cache: Rc<ThreadCache>,
+    /// Engine of persistent stores.
+    pub backend: Backend,
+    /// Directory of the application's state; the task's own is below it.
+    pub state_directory: std::path::PathBuf,
+    /// The metrics of the process.
+    pub metrics: Metrics,
+    /// The global stores of the process.
+    pub globals: GlobalStores,
+}
+
+/// A changelog partition to restore from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changelog {
+    /// Store to restore.
+    pub store: String,
+    /// Where from.
+    pub partition: TopicPartition,
+    /// First offset that the store does not contain; `None` if its position is unknown (restore from the beginning).
+    pub start: Option<Offset>,
+    /// Whether the store's content survives the process.
+    pub is_persistent: bool,
+    /// Whether the changelog is a source topic: it must not be restored beyond the committed offset.
+    pub is_source: bool,
+}
+
+/// What one call of [`Task::restore`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// Records applied.
+    pub records: u64,
+    /// Offset behind everything that was looked at, control records included.
+    pub next_offset: Offset,
+}
+
+/// An offset to commit for one input partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommitOffset {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The next record to process.
+    pub offset: Offset,
+    /// Leader epoch of the last batch; -1 if unknown.
+    pub leader_epoch: LeaderEpoch,
+    /// Partition time and processors' numbers, encoded.
+    pub metadata: String,
+}
+
+/// One task.
+pub struct Task {
+    built: Arc<BuiltTopology>,
+    seams: TaskSeams,
+    partitions: Vec<TopicPartition>,
+    state: TaskState,
+    shared: Rc<TaskShared>,
+    stores: Vec<Rc<dyn StateStore>>,
+    nodes: Nodes,
+    group: PartitionGroup,
+    /// Processed or punctuated since the last commit.
+    has_progress: bool,
+    /// Nodes were initialised and must be closed.
+    initialized: bool,
+}
+
+impl std::fmt::Debug for Task {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Task").field("id", &self.id()).field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+fn shared(built: &BuiltTopology, seams: &TaskSeams, id: TaskId) -> Rc<TaskShared> {
+    Rc::new(TaskShared::new(TaskEnvironment {
+        id,
+        application_id: built.config().application_id().into(),
+        state_dir: seams.state_directory.join(id.to_string()),
+        metrics: seams.metrics.clone(),
+        collector: Rc::clone(&seams.collector),
+        handlers: built.config().handlers().clone(),
+        globals: seams.globals.clone(),
+    }))
+}
+
+impl Task {
+    /// The task `id` over `partitions`, one of each source topic that has that partition. Opens nothing yet.
+    ///
+    /// # Errors
+    /// The topology has no such sub-topology.
+    pub fn new(
+        built: &Arc<BuiltTopology>,
+        id: TaskId,
+        partitions: Vec<TopicPartition>,
+        seams: TaskSeams,
+    ) -> Result<Self, StreamsError> {
+        if built.subtopology(id.subtopology).is_none() {
+            let message = format!("the topology has no sub-topology {}", id.subtopology);
+            return Err(StreamsError::new(ErrorKind::IllegalState, message).in_task(id));
+        }
+        let max_task_idle_ms = built.config().max_task_idle_ms();
+        Ok(Self {
+            shared: shared(built, &seams, id),
+            built: Arc::clone(built),
+            seams,
+            partitions,
+            state: TaskState::Created,
+            stores: Vec::new(),
+            nodes: Nodes { processors: Vec::new(), queues: Vec::new() },
+            group: PartitionGroup::new(Vec::new(), max_task_idle_ms),
+            has_progress: false,
+            initialized: false,
+        })
+    }
+
+    /// Identity.
+    pub fn id(&self) -> TaskId {
+        self.shared.id()
+    }
+
+    /// Where it is in its life.
+    pub fn state(&self) -> TaskState {
+        self.state
+    }
+
+    /// Its input partitions.
+    pub fn input_partitions(&self) -> &[TopicPartition] {
+        &self.partitions
+    }
+
+    /// The sub-topology it runs.
+    ///
+    /// # Errors
+    /// Never after [`Task::new`] succeeded.
+    fn subtopology(&self) -> Result<&SubTopology, StreamsError> {
+        self.built
+            .subtopology(self.id().subtopology)
+            .ok_or_else(|| StreamsError::new(ErrorKind::IllegalState, "the sub-topology is gone"))
+    }
+
+    /// Opens the stores and builds the nodes: `Created` (or `Suspended`) to `Restoring`. [`Task::changelogs`] then says
+    /// what is to be restored.
+    ///
+    /// # Errors
+    /// A store could not be opened; the task stays as it was.
+    pub fn initialize(&mut self) -> Result<(), StreamsError> {
+        if self.state == TaskState::Suspended {
+            return self.state.transition(TaskState::Restoring);
+        }
+        let sub = self.subtopology()?;
+        let stores = open_stores(&self.built, sub, &self.shared, &self.seams.cache, &self.seams.backend)?;
+        let mut nodes = build_nodes(&self.built, sub, &self.shared, &stores, &self.partitions)?;
+        self.shared.set_partitions(self.partitions.clone());
+        let queues = std::mem::take(&mut nodes.queues);
+        self.state.transition(TaskState::Restoring)?;
+        self.group = PartitionGroup::new(queues, self.built.config().max_task_idle_ms());
+        self.nodes = nodes;
+        self.stores = stores;
+        Ok(())
+    }
+
+    /// The changelogs of its stores, with where to begin.
+    ///
+    /// # Errors
+    /// A store could not be read.
+    pub fn changelogs(&self) -> Result<Vec<Changelog>, StreamsError> {
+        let sub = self.subtopology()?;
+        let mut changelogs = Vec::new();
+        for store in &self.stores {
+            let Some(changelog) = store.changelog() else { continue };
+            changelogs.push(Changelog {
+                store: store.name().to_owned(),
+                partition: changelog.partition.clone(),
+                start: store.changelog_offset().map_err(|error| error.in_task(self.id()))?.map(|offset| offset + 1),
+                is_persistent: store.is_persistent(),
+                is_source: sub.source_changelogs.contains_key(store.name()),
+            });
+        }
+        Ok(changelogs)
+    }
+
+    /// Applies fetched batches of a changelog in bulk: records from `from` on and below `end`.
+    ///
+    /// # Errors
+    /// The store failed, or the batches are corrupt; [`ErrorKind::IllegalState`] if no store has that changelog.
+    pub fn restore(
+        &mut self,
+        changelog: &TopicPartition,
+        fetched: &Bytes,
+        from: Offset,
+        end: Offset,
+    ) -> Result<Restored, StreamsError> {
+        let id = self.id();
+        let store = self
+            .stores
+            .iter()
+            .find(|store| store.changelog().is_some_and(|known| known.partition == *changelog))
+            .ok_or_else(|| {
+                StreamsError::new(ErrorKind::IllegalState, format!("no store has the changelog {changelog}"))
+                    .in_task(id)
+            })?;
+        restore_store(&**store, changelog, fetched, from, end).map_err(|error| error.in_task(id))
+    }
+
+    /// Takes over what was committed for its input partitions: partition times (and so stream time) and processors'
+    /// numbers. To be called before [`Task::complete_restoration`].
+    pub fn set_committed_metadata(&mut self, committed: &[(TopicPartition, CommitMetadata)]) {
+        for (partition, metadata) in committed {
+            if let Some(index) = self.group.index_of(partition) {
+                self.group.queue_mut(index).set_partition_time(metadata.partition_time);
+                self.shared.advance_stream_time(metadata.partition_time);
+            }
+            for (name, value) in &metadata.processors {
+                if self.shared.processor_metadata(name).is_none_or(|known| known < *value) {
+                    self.shared.set_processor_metadata(name, *value);
+                }
+            }
+        }
+    }
+
+    /// Initialises the processors and starts running. To be called when every changelog is restored.
+    ///
+    /// # Errors
+    /// A processor's `init` failed.
+    pub fn complete_restoration(&mut self, now: Now) -> Result<(), StreamsError> {
+        self.shared.set_wall_clock(now.wall_ms);
+        self.state.transition(TaskState::Running)?;
+        if !self.initialized {
+            self.initialized = true;
+            for (_, _, node) in &self.nodes.processors {
+                node.init()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Queues fetched batches of an input partition; records below `from`, the offset that was asked for, are left out.
+    /// Nothing is copied; batches are decoded as their records are reached. Returns the number of records.
+    ///
+    /// # Errors
+    /// The batches are corrupt, or the first record cannot be read and the handler does not resume.
+    pub fn add_records(
+        &mut self,
+        partition: &TopicPartition,
+        fetched: &Bytes,
+        from: Offset,
+        now: Now,
+    ) -> Result<usize, StreamsError> {
+        self.shared.set_wall_clock(now.wall_ms);
+        let index = self.input(partition)?;
+        self.group.push(index, fetched, from)
+    }
+
+    fn input(&self, partition: &TopicPartition) -> Result<usize, StreamsError> {
+        self.group.index_of(partition).ok_or_else(|| {
+            StreamsError::new(ErrorKind::IllegalState, format!("{partition} is no input of this task"))
+                .in_task(self.id())
+        })
+    }
+
+    /// Tells how many records the broker still has of an input partition beyond those handed over (negative: unknown);
+    /// `max.task.idle.ms` waits by it.
+    ///
+    /// # Errors
+    /// The partition is no input of this task.
+    pub fn set_lag(&mut self, partition: &TopicPartition, lag: i64) -> Result<(), StreamsError> {
+        let index = self.input(partition)?;
+        self.group.set_lag(index, lag);
+        Ok(())
+    }
+
+    /// Tells that the consumer's position has moved to `offset` without delivering what lies before it (control records,
+    /// aborted transactions).
+    ///
+    /// # Errors
+    /// The partition is no input of this task.
+    pub fn advance_position(&mut self, partition: &TopicPartition, offset: Offset) -> Result<(), StreamsError> {
+        let index = self.input(partition)?;
+        self.group.queue_mut(index).advance_position(offset);
+        Ok(())
+    }
+
+    /// Records in the queue of an input partition: above `buffered.records.per.partition` it is to be paused.
+    pub fn buffered(&self, partition: &TopicPartition) -> usize {
+        self.group.index_of(partition).map_or(0, |index| self.group.queue(index).count())
+    }
+
+    /// Records in all its queues.
+    pub fn buffered_total(&self) -> usize {
+        self.group.buffered()
+    }
+
+    /// Whether a record can be processed now: one is there, and no empty partition has to be waited for.
+    pub fn is_processable(&mut self, now: Now) -> bool {
+        self.state == TaskState::Running && self.group.is_ready(now.wall_ms)
+    }
+
+    /// When a task that waits for empty partitions may go on without them, on the wall clock.
+    pub fn idle_deadline(&self) -> Option<Timestamp> {
+        self.group.idle_deadline()
+    }
+
+    /// Processes up to `max` records, in the order of their timestamps; returns how many. Ends early when no record may be
+    /// taken, when a processor asked for a commit, or when changes waiting in memory have reached `pending_max_bytes`.
+    ///
+    /// # Errors
+    /// The first failure that no handler resumed from, naming processor, task and record. The task must then be closed.
+    pub fn process(&mut self, max: usize, now: Now) -> Result<usize, StreamsError> {
+        if self.state != TaskState::Running {
+            return Ok(0);
+        }
+        self.shared.set_wall_clock(now.wall_ms);
+        let mut done = 0;
+        while done < max && self.group.is_ready(now.wall_ms) {
+            let Some((index, taken)) = self.group.take()? else { break };
+            self.shared.advance_stream_time(taken.timestamp);
+            self.has_progress = true;
+            done += 1;
+            if taken.is_good {
+                self.group.queue_mut(index).process().map_err(|error| self.uncaught(error))?;
+            }
+            if self.shared.commit_requested() {
+                break;
+            }
+        }
+        Ok(done)
+    }
+
+    #[cold]
+    fn uncaught(&self, error: crate::error::BoxError) -> StreamsError {
+        let error = StreamsError::from_box(ErrorKind::Processing, error).in_task(self.id());
+        match self.shared.position() {
+            Some((partition, offset)) => error.at_record(partition, offset),
+            None => error,
+        }
+    }
+
+    /// Runs the stream-time punctuations that are due; returns how many.
+    ///
+    /// # Errors
+    /// As [`Task::process`].
+    pub fn punctuate_stream_time(&mut self) -> Result<usize, StreamsError> {
+        match self.shared.stream_time() {
+            -1 => Ok(0),
+            time => self.punctuate(PunctuationType::StreamTime, time),
+        }
+    }
+
+    /// Runs the wall-clock punctuations that are due; returns how many.
+    ///
+    /// # Errors
+    /// As [`Task::process`].
+    pub fn punctuate_wall_clock(&mut self, now: Now) -> Result<usize, StreamsError> {
+        self.shared.set_wall_clock(now.wall_ms);
+        self.punctuate(PunctuationType::WallClockTime, now.wall_ms)
+    }
+
+    fn punctuate(&mut self, kind: PunctuationType, time: Timestamp) -> Result<usize, StreamsError> {
+        if self.state != TaskState::Running {
+            return Ok(0);
+        }
+        let mut fired = 0;
+        loop {
+            let Some((schedule, node)) = self.shared.schedules().borrow_mut().take_due(kind, time) else { break };
+            self.has_progress = true;
+            fired += 1;
+            self.shared.enter_punctuation(time);
+            if let Some((_, _, node)) = self.nodes.processors.iter().find(|(index, ..)| *index == node) {
+                node.punctuate(schedule, time).map_err(|error| error.in_task(self.shared.id()))?;
+            }
+        }
+        Ok(fired)
+    }
+
+    /// When the next wall-clock punctuation is due.
+    pub fn next_wall_clock_punctuation(&self) -> Option<Timestamp> {
+        self.shared.schedules().borrow().next_wall_clock()
+    }
+
+    /// The task's stream time; -1 before the first record.
+    pub fn stream_time(&self) -> Timestamp {
+        self.shared.stream_time()
+    }
+
+    /// Whether a processor asked for a commit since the last one.
+    pub fn commit_requested(&self) -> bool {
+        self.shared.commit_requested()
+    }
+
+    /// Whether there is anything to commit.
+    pub fn commit_needed(&self) -> bool {
+        matches!(self.state, TaskState::Running | TaskState::Suspended)
+            && (self.has_progress || (0..self.group.len()).any(|index| self.group.queue(index).needs_commit()))
+    }
+
+    /// Bytes of store changes that wait in memory for the commit.
+    pub fn pending_bytes(&self) -> usize {
+        self.stores.iter().map(|store| store.pending_bytes()).sum()
+    }
+
+    /// First half of a commit: flushes the caches, which may send more records, and returns the offsets to commit.
+    ///
+    /// # Errors
+    /// As [`Task::process`].
+    pub fn prepare_commit(&mut self) -> Result<Vec<CommitOffset>, StreamsError> {
+        self.flush_caches()?;
+        let processors = self.shared.all_processor_metadata();
+        let mut offsets = Vec::new();
+        for index in 0..self.group.len() {
+            let queue = self.group.queue(index);
+            let Some((offset, leader_epoch)) = queue.committable() else { continue };
+            let metadata = CommitMetadata { partition_time: queue.partition_time(), processors: processors.clone() };
+            offsets.push(CommitOffset {
+                partition: queue.partition().clone(),
+                offset,
+                leader_epoch,
+                metadata: metadata.encode(),
+            });
+        }
+        Ok(offsets)
+    }
+
+    /// Flushes the stores' caches: writes them to the layers below and forwards what they hold back.
+    ///
+    /// # Errors
+    /// As [`Task::process`].
+    pub fn flush_caches(&mut self) -> Result<(), StreamsError> {
+        for store in &self.stores {
+            store.flush_cache().map_err(|error| error.in_store(store.name()).in_task(self.shared.id()))?;
+        }
+        Ok(())
+    }
+
+    /// Second half of a commit, when the changelog records are acknowledged and the offsets committed: writes the stores
+    /// with the changelog positions they have reached.
+    ///
+    /// # Errors
+    /// A store failed; its content is as of its last successful commit, and the task must be closed.
+    pub fn post_commit(&mut self) -> Result<(), StreamsError> {
+        for store in &self.stores {
+            let offset = store.changelog().and_then(|changelog| {
+                self.seams.collector.borrow().acked_offset(changelog.topic, changelog.partition.partition)
+            });
+            store.commit(offset).map_err(|error| error.in_store(store.name()).in_task(self.id()))?;
+        }
+        self.has_progress = false;
+        self.shared.clear_commit_request();
+        for index in 0..self.group.len() {
+            self.group.queue_mut(index).committed();
+        }
+        Ok(())
+    }
+
+    /// Stops processing: any state but `Closed` to `Suspended`. Queued records stay until it is closed.
+    ///
+    /// # Errors
+    /// It is closed.
+    pub fn suspend(&mut self) -> Result<(), StreamsError> {
+        if self.state == TaskState::Suspended {
+            return Ok(());
+        }
+        self.state.transition(TaskState::Suspended)
+    }
+
+    /// Closes processors and stores after a successful commit: `Suspended` to `Closed`.
+    ///
+    /// # Errors
+    /// It is not suspended, or a store failed; everything is released all the same.
+    pub fn close_clean(&mut self) -> Result<(), StreamsError> {
+        self.state.transition(TaskState::Closed)?;
+        self.release()
+    }
+
+    /// Closes after a failure, from any state. What was not committed is lost, as it must be; errors are logged.
+    pub fn close_dirty(&mut self) {
+        if self.state == TaskState::Closed {
+            return;
+        }
+        // Every state but Closed may be suspended, and Suspended closed.
+        if self.suspend().is_ok() {
+            let _ = self.state.transition(TaskState::Closed);
+        }
+        if let Err(error) = self.release() {
+            tracing::warn!(task = %self.id(), %error, "closing a failed task");
+        }
+    }
+
+    fn release(&mut self) -> Result<(), StreamsError> {
+        if std::mem::take(&mut self.initialized) {
+            for (_, _, node) in &self.nodes.processors {
+                node.close();
+            }
+        }
+        let mut result = Ok(());
+        for store in &self.stores {
+            if let Err(error) = store.close() {
+                result = Err(error.in_store(store.name()).in_task(self.id()));
+            }
+        }
+        self.group.clear();
+        self.group = PartitionGroup::new(Vec::new(), 0);
+        self.nodes.processors.clear();
+        self.stores.clear();
+        self.shared.schedules().borrow_mut().clear();
+        result
+    }
+
+    /// Makes a closed task ready to be initialised again, after its state was found corrupt.
+    ///
+    /// # Errors
+    /// It is not closed.
+    pub fn revive(&mut self) -> Result<(), StreamsError> {
+        self.state.transition(TaskState::Created)?;
+        self.shared = shared(&self.built, &self.seams, self.id());
+        self.has_progress = false;
+        Ok(())
+    }
+
+    /// Deletes the content of its stores, of all or of one: the next restore starts from the beginning.
+    ///
+    /// # Errors
+    /// A store failed.
+    pub fn wipe_stores(&mut self, only: Option<&str>) -> Result<(), StreamsError> {
+        for store in &self.stores {
+            if only.is_none_or(|name| name == store.name()) {
+                store.wipe().map_err(|error| error.in_store(store.name()).in_task(self.id()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Its stores in the order of first use.
+    pub fn stores(&self) -> &[Rc<dyn StateStore>] {
+        &self.stores
+    }
+
+    /// The store called `name`, by the type that its builder makes; for queries and tests.
+    pub fn store<S: StateStore>(&self, name: &str) -> Option<Rc<S>> {
+        let store = self.stores.iter().find(|store| store.name() == name)?;
+        Rc::clone(store).into_any().downcast().ok()
+    }
+}
+
+/// Applies the records of fetched changelog batches that lie in `from..end` to a store.
+pub(crate) fn restore_store(
+    store: &dyn StateStore,
+    changelog: &TopicPartition,
+    fetched: &Bytes,
+    from: Offset,
+    end: Offset,
+) -> Result<Restored, StreamsError> {
+    let corrupt = |error| {
+        StreamsError::caused_by(ErrorKind::Deserialization, error)
+            .in_store(store.name())
+            .at_record(changelog.clone(), from)
+    };
+    let mut restored = Restored { records: 0, next_offset: from };
+    for batch in batches(fetched) {
+        let batch = batch.map_err(corrupt)?;
+        let header = *batch.header();
+        if header.next_offset() <= from || header.base_offset >= end {
+            continue;
+        }
+        restored.next_offset = restored.next_offset.max(header.next_offset().min(end));
+        if header.attributes.is_control() {
+            continue;
+        }
+        let records = batch.records().map_err(corrupt)?;
+        let mut failure = None;
+        let mut count = 0;
+        let mut source = records.iter();
+        // Headers are lent with each record; almost none has any.
+        let mut lent: Vec<(protocol::record::RecordView<'_>, Headers)> = Vec::new();
+        for record in &mut source {
+            match record {
+                Ok(view) if view.offset < from || view.offset >= end => {}
+                Ok(view) => lent.push((view, view.headers.to_headers())),
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
+            }
+        }
+        if let Some(error) = failure {
+            return Err(corrupt(error));
+        }
+        if let Some((keyless, _)) = lent.iter().find(|(view, _)| view.key.is_none()) {
+            let message = "a changelog record has no key: the topic is no changelog, or was written by something else";
+            return Err(StreamsError::new(ErrorKind::Deserialization, message)
+                .in_store(store.name())
+                .at_record(changelog.clone(), keyless.offset));
+        }
+        store.restore(&mut lent.iter().filter_map(|(view, headers)| {
+            count += 1;
+            Some(RestoreRecord {
+                offset: view.offset,
+                timestamp: view.timestamp,
+                key: view.key?,
+                value: view.value,
+                headers,
+            })
+        }))?;
+        restored.records += count;
+    }
+    Ok(restored)
+}

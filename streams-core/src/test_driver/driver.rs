@@ -1,0 +1,392 @@
+//! The driver: one task that holds all sub-topologies, one partition per topic, a clock that moves when told to.
+//!
+//! After every record the driver punctuates on stream time, commits (caches are flushed, so no two updates coalesce) and
+//! pipes what was written to internal topics back in, as Kafka Streams' `TopologyTestDriver` does.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use base::metrics::Metrics;
+use base::{Clock, Now, Offset, SystemClock, Timestamp, TopicPartition};
+use protocol::record::{BatchBuilder, BuilderOptions, Compression, Headers};
+use storage::state::Backend;
+
+use crate::config::StreamsConfig;
+use crate::error::{ErrorKind, StreamsError};
+use crate::serde::{DefaultSerde, Serde};
+use crate::store::{GlobalKeyValueStore, GlobalStores, KeyValueStore, SessionStore, StateStore, ThreadCache};
+use crate::store::{TimestampedKeyValueStore, TimestampedWindowStore, WindowStore};
+use crate::task::{GlobalTask, Task, TaskId, TaskSeams};
+use crate::test_driver::collector::{MemoryCollector, Produced};
+use crate::test_driver::{TestInputTopic, TestOutputTopic};
+use crate::topology::{BuiltTopology, Topology};
+
+/// Settings that throttle emission in production and would hide results in tests.
+const THROTTLES: [&str; 2] = [
+    "__emit.interval.ms.kstreams.outer.join.spurious.results.fix__",
+    "__emit.interval.ms.kstreams.windowed.aggregation__",
+];
+
+/// Runs a topology in memory for tests.
+///
+/// ```
+/// use streams_core::{SinkOptions, SourceOptions, StreamsConfig, Topology, TopologyTestDriver};
+///
+/// let mut topology = Topology::new();
+/// topology
+///     .add_source("source", SourceOptions::<String, i64>::default(), ["in"])?
+///     .add_sink("sink", SinkOptions::<String, i64>::default(), "out", &["source"])?;
+///
+/// let mut driver = TopologyTestDriver::new(&topology, StreamsConfig::new("test"))?;
+/// let input = driver.input_topic::<String, i64>("in");
+/// let output = driver.output_topic::<String, i64>("out");
+/// input.pipe_at("a".to_owned(), 7, 1_000)?;
+/// assert_eq!(output.read_key_value()?, (Some("a".to_owned()), Some(7)));
+/// assert!(output.is_empty());
+/// # Ok::<(), streams_core::StreamsError>(())
+/// ```
+pub struct TopologyTestDriver {
+    core: Rc<RefCell<Core>>,
+}
+
+pub(crate) struct Core {
+    task: Option<Task>,
+    globals: Vec<GlobalTask>,
+    global_stores: GlobalStores,
+    collector: Rc<RefCell<MemoryCollector>>,
+    outputs: BTreeMap<String, VecDeque<Produced>>,
+    offsets: BTreeMap<String, Offset>,
+    metrics: Metrics,
+    now: Now,
+}
+
+impl TopologyTestDriver {
+    /// A driver whose wall clock stands at the present time.
+    ///
+    /// # Errors
+    /// The topology is incomplete, or a processor's `init` failed.
+    pub fn new(topology: &Topology, config: StreamsConfig) -> Result<Self, StreamsError> {
+        Self::starting_at(topology, config, SystemClock::new().wall_ms())
+    }
+
+    /// A driver whose wall clock stands at `wall_ms`. Stores live in memory.
+    ///
+    /// # Errors
+    /// As [`TopologyTestDriver::new`].
+    pub fn starting_at(topology: &Topology, config: StreamsConfig, wall_ms: Timestamp) -> Result<Self, StreamsError> {
+        Self::with_backend(topology, config, wall_ms, Backend::Memory)
+    }
+
+    /// As [`TopologyTestDriver::starting_at`], with persistent stores in `backend`, below `state.dir`.
+    ///
+    /// # Errors
+    /// As [`TopologyTestDriver::new`].
+    pub fn with_backend(
+        topology: &Topology,
+        mut config: StreamsConfig,
+        wall_ms: Timestamp,
+        backend: Backend,
+    ) -> Result<Self, StreamsError> {
+        for throttle in THROTTLES {
+            if !config.is_set(throttle) {
+                config = config.with(throttle, 0)?;
+            }
+        }
+        let built = BuiltTopology::merged(topology, &config)?;
+        let now = Now { wall_ms, ticks_ms: 0 };
+        let collector = Rc::new(RefCell::new(MemoryCollector::new(wall_ms)));
+        let metrics = Metrics::default();
+        let global_stores = GlobalStores::default();
+        let seams = TaskSeams {
+            collector: Rc::<RefCell<MemoryCollector>>::clone(&collector) as _,
+            cache: ThreadCache::new(config.cache_max_bytes()),
+            backend,
+            state_directory: config.state_dir().join(config.application_id()),
+            metrics: metrics.clone(),
+            globals: global_stores.clone(),
+        };
+        let mut core = Core {
+            task: None,
+            globals: Vec::new(),
+            global_stores,
+            collector,
+            outputs: BTreeMap::new(),
+            offsets: BTreeMap::new(),
+            metrics,
+            now,
+        };
+        core.open(&built, &seams)?;
+        Ok(Self { core: Rc::new(RefCell::new(core)) })
+    }
+
+    /// The input topic `topic`, with the default serdes of its types.
+    pub fn input_topic<K: DefaultSerde, V: DefaultSerde>(&self, topic: &str) -> TestInputTopic<K, V> {
+        self.input_topic_with(topic, K::default_serde(), V::default_serde())
+    }
+
+    /// The input topic `topic`. Records without a time of their own get the wall clock's at this call.
+    pub fn input_topic_with<K: 'static, V: 'static>(
+        &self,
+        topic: &str,
+        key: impl Serde<K> + 'static,
+        value: impl Serde<V> + 'static,
+    ) -> TestInputTopic<K, V> {
+        let time = self.core.borrow().now.wall_ms;
+        TestInputTopic::new(Rc::clone(&self.core), topic, key.into_ref(), value.into_ref(), time)
+    }
+
+    /// The output topic `topic`, with the default serdes of its types. Internal topics can be read too, by full name.
+    pub fn output_topic<K: DefaultSerde, V: DefaultSerde>(&self, topic: &str) -> TestOutputTopic<K, V> {
+        self.output_topic_with(topic, K::default_serde(), V::default_serde())
+    }
+
+    /// The output topic `topic`.
+    pub fn output_topic_with<K: 'static, V: 'static>(
+        &self,
+        topic: &str,
+        key: impl Serde<K> + 'static,
+        value: impl Serde<V> + 'static,
+    ) -> TestOutputTopic<K, V> {
+        TestOutputTopic::new(Rc::clone(&self.core), topic, key.into_ref(), value.into_ref())
+    }
+
+    /// Moves the wall clock: runs the wall-clock punctuations that are due once, commits, and processes what came of it.
+    ///
+    /// # Errors
+    /// What a punctuator or processor failed with.
+    pub fn advance_wall_clock(&mut self, ms: i64) -> Result<(), StreamsError> {
+        self.core.borrow_mut().advance_wall_clock(ms)
+    }
+
+    /// The wall clock.
+    pub fn wall_clock_time(&self) -> Timestamp {
+        self.core.borrow().now.wall_ms
+    }
+
+    /// Names of all topics written so far, internal ones included, sorted.
+    pub fn produced_topic_names(&self) -> Vec<String> {
+        self.core.borrow().outputs.keys().cloned().collect()
+    }
+
+    /// The store called `name`, by type; `None` if there is none of that type.
+    pub fn store<S: StateStore>(&self, name: &str) -> Option<Rc<S>> {
+        let core = self.core.borrow();
+        let in_task = core.task.as_ref().and_then(|task| task.store(name));
+        in_task.or_else(|| {
+            let mut stores = core.globals.iter().flat_map(GlobalTask::stores);
+            Rc::clone(stores.find(|store| store.name() == name)?).into_any().downcast().ok()
+        })
+    }
+
+    /// The key-value store called `name`.
+    pub fn key_value_store<K: 'static, V: Clone + 'static>(&self, name: &str) -> Option<Rc<KeyValueStore<K, V>>> {
+        self.store(name)
+    }
+
+    /// The timestamped key-value store called `name`.
+    pub fn timestamped_key_value_store<K: 'static, V: Clone + 'static>(
+        &self,
+        name: &str,
+    ) -> Option<Rc<TimestampedKeyValueStore<K, V>>> {
+        self.store(name)
+    }
+
+    /// The window store called `name`.
+    pub fn window_store<K: 'static, V: Clone + 'static>(&self, name: &str) -> Option<Rc<WindowStore<K, V>>> {
+        self.store(name)
+    }
+
+    /// The timestamped window store called `name`.
+    pub fn timestamped_window_store<K: 'static, V: Clone + 'static>(
+        &self,
+        name: &str,
+    ) -> Option<Rc<TimestampedWindowStore<K, V>>> {
+        self.store(name)
+    }
+
+    /// The session store called `name`.
+    pub fn session_store<K: 'static, V: Clone + 'static>(&self, name: &str) -> Option<Rc<SessionStore<K, V>>> {
+        self.store(name)
+    }
+
+    /// The global store called `name`.
+    pub fn global_store<K: 'static, V: 'static>(&self, name: &str) -> Option<GlobalKeyValueStore<K, V>> {
+        self.core.borrow().global_stores.key_value(name).ok()
+    }
+
+    /// Names of all stores.
+    pub fn store_names(&self) -> Vec<String> {
+        let core = self.core.borrow();
+        let stores = core.task.iter().flat_map(Task::stores).chain(core.globals.iter().flat_map(GlobalTask::stores));
+        stores.map(|store| store.name().to_owned()).collect()
+    }
+
+    /// The metrics of the topology.
+    pub fn metrics(&self) -> Metrics {
+        self.core.borrow().metrics.clone()
+    }
+
+    /// Records dropped so far, over all reasons.
+    pub fn dropped_records(&self) -> u64 {
+        self.core.borrow().metrics.total("stream-task-metrics", "dropped-records-total")
+    }
+
+    /// Commits and closes processors and stores. Dropping the driver closes it as well, without telling of errors.
+    ///
+    /// # Errors
+    /// What committing or closing failed with.
+    pub fn close(self) -> Result<(), StreamsError> {
+        self.core.borrow_mut().close()
+    }
+}
+
+impl Core {
+    fn open(&mut self, built: &Arc<BuiltTopology>, seams: &TaskSeams) -> Result<(), StreamsError> {
+        for sub in built.subtopologies() {
+            let partitions: Vec<TopicPartition> =
+                sub.source_topics.iter().map(|topic| TopicPartition::new(topic.as_str(), 0)).collect();
+            if sub.is_global {
+                self.globals.push(GlobalTask::open(built, sub.id, partitions, seams.clone(), self.now)?);
+            }
+        }
+        let Some(sub) = built.subtopology(0).filter(|sub| !sub.is_global && !sub.nodes.is_empty()) else {
+            return Ok(());
+        };
+        let partitions = sub.source_topics.iter().map(|topic| TopicPartition::new(topic.as_str(), 0)).collect();
+        let mut task = Task::new(built, TaskId::new(0, 0), partitions, seams.clone())?;
+        task.initialize()?;
+        task.complete_restoration(self.now)?;
+        for partition in task.input_partitions().to_vec() {
+            task.set_lag(&partition, 0)?;
+        }
+        self.task = Some(task);
+        // What `init` sent.
+        self.commit()?;
+        self.work()
+    }
+
+    pub(crate) fn pipe(
+        &mut self,
+        topic: &str,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        timestamp: Timestamp,
+        headers: &Headers,
+    ) -> Result<(), StreamsError> {
+        if !self.enqueue(topic, key, value, timestamp, headers)? {
+            return Err(StreamsError::new(ErrorKind::IllegalState, format!("Unknown topic: {topic}")));
+        }
+        self.work()
+    }
+
+    /// Adds a record to the input; false if the topology does not read that topic.
+    fn enqueue(
+        &mut self,
+        topic: &str,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        timestamp: Timestamp,
+        headers: &Headers,
+    ) -> Result<bool, StreamsError> {
+        let partition = TopicPartition::new(topic, 0);
+        let in_task = self.task.as_ref().is_some_and(|task| task.input_partitions().contains(&partition));
+        let global = self.globals.iter().position(|global| global.partitions().contains(&partition));
+        if !in_task && global.is_none() {
+            return Ok(false);
+        }
+        let offset = self.offsets.entry(topic.to_owned()).or_default();
+        let base_offset = *offset;
+        *offset += 1;
+        let options = BuilderOptions { base_offset, ..BuilderOptions::default() };
+        let mut batch = BatchBuilder::new(Compression::None, options);
+        let not_built = |error| StreamsError::caused_by(ErrorKind::Serialization, error);
+        batch.append(timestamp, key, value, headers).map_err(not_built)?;
+        let batch = batch.build().map_err(not_built)?;
+        if let Some(global) = global {
+            self.globals[global].update(&partition, &batch, base_offset, self.now)?;
+            self.globals[global].commit()?;
+        }
+        if in_task && let Some(task) = &mut self.task {
+            task.add_records(&partition, &batch, base_offset, self.now)?;
+        }
+        Ok(true)
+    }
+
+    /// Processes until nothing is left that may be processed.
+    fn work(&mut self) -> Result<(), StreamsError> {
+        self.capture()?;
+        loop {
+            let Some(task) = &mut self.task else { return Ok(()) };
+            if !task.is_processable(self.now) || task.process(1, self.now)? == 0 {
+                return Ok(());
+            }
+            task.punctuate_stream_time()?;
+            self.commit()?;
+            self.capture()?;
+        }
+    }
+
+    fn commit(&mut self) -> Result<(), StreamsError> {
+        let Some(task) = &mut self.task else { return Ok(()) };
+        task.prepare_commit()?;
+        task.post_commit()
+    }
+
+    /// Moves what was sent to the output queues, and back into the input where the topology reads it.
+    fn capture(&mut self) -> Result<(), StreamsError> {
+        loop {
+            let Some(produced) = self.collector.borrow_mut().sent.pop_front() else { return Ok(()) };
+            let topic = self.collector.borrow().name(produced.topic).to_owned();
+            self.enqueue(
+                &topic,
+                produced.key.as_deref(),
+                produced.value.as_deref(),
+                produced.timestamp,
+                &produced.headers,
+            )?;
+            self.outputs.entry(topic).or_default().push_back(produced);
+        }
+    }
+
+    fn advance_wall_clock(&mut self, ms: i64) -> Result<(), StreamsError> {
+        self.now = Now { wall_ms: self.now.wall_ms + ms, ticks_ms: self.now.ticks_ms + ms };
+        self.collector.borrow_mut().wall_clock = self.now.wall_ms;
+        if let Some(task) = &mut self.task {
+            task.punctuate_wall_clock(self.now)?;
+        }
+        self.commit()?;
+        self.work()
+    }
+
+    pub(crate) fn output_len(&self, topic: &str) -> usize {
+        self.outputs.get(topic).map_or(0, VecDeque::len)
+    }
+
+    pub(crate) fn take_output(&mut self, topic: &str) -> Option<Produced> {
+        self.outputs.get_mut(topic)?.pop_front()
+    }
+
+    fn close(&mut self) -> Result<(), StreamsError> {
+        let mut result = Ok(());
+        if let Some(mut task) = self.task.take() {
+            result = task.suspend();
+            if result.is_ok() {
+                result = task.prepare_commit().and_then(|_| task.post_commit()).and_then(|()| task.close_clean());
+            }
+            task.close_dirty();
+        }
+        for global in self.globals.drain(..) {
+            result = result.and(global.close());
+        }
+        result
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        // Told by `close` to whoever wants to know.
+        let _ = self.close();
+    }
+}

@@ -1,0 +1,182 @@
+//! The text of `describe()`, character for character that of Kafka Streams.
+//!
+//! Nodes are listed by the size of what is below them, largest first, then by name. The lists behind the arrows use the
+//! same order, but the JVM fills them while the sizes are still growing, walking a hash map keyed by name; so their
+//! order follows Java's string hashes. [`JavaSet`] walks as that map does.
+
+use std::fmt::Write;
+
+use crate::topology::builder::Topology;
+use crate::topology::node::{NodeKind, SourceTopics};
+use crate::topology::sub_topology::{NodeGroup, node_groups};
+
+/// Java's `String.hashCode`: over UTF-16 units.
+fn java_hash(text: &str) -> u32 {
+    text.encode_utf16().fold(0u32, |hash, unit| hash.wrapping_mul(31).wrapping_add(u32::from(unit)))
+}
+
+/// Iterates as a `java.util.HashMap` with these keys does: buckets in order, each in the order of insertion.
+pub(crate) struct JavaSet<'a> {
+    buckets: Vec<Vec<&'a str>>,
+    count: usize,
+}
+
+impl<'a> JavaSet<'a> {
+    pub(crate) fn new() -> Self {
+        Self { buckets: vec![Vec::new(); 16], count: 0 }
+    }
+
+    fn bucket(text: &str, buckets: usize) -> usize {
+        let hash = java_hash(text);
+        (hash ^ (hash >> 16)) as usize & (buckets - 1)
+    }
+
+    pub(crate) fn insert(&mut self, text: &'a str) {
+        let bucket = Self::bucket(text, self.buckets.len());
+        if self.buckets[bucket].contains(&text) {
+            return;
+        }
+        self.buckets[bucket].push(text);
+        self.count += 1;
+        if self.count * 4 > self.buckets.len() * 3 {
+            let doubled = self.buckets.len() * 2;
+            let mut buckets = vec![Vec::new(); doubled];
+            for text in self.buckets.iter().flatten() {
+                buckets[Self::bucket(text, doubled)].push(*text);
+            }
+            self.buckets = buckets;
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &'a str> {
+        self.buckets.iter().flatten().copied()
+    }
+}
+
+impl<'a> FromIterator<&'a str> for JavaSet<'a> {
+    fn from_iter<I: IntoIterator<Item = &'a str>>(texts: I) -> Self {
+        let mut set = Self::new();
+        for text in texts {
+            set.insert(text);
+        }
+        set
+    }
+}
+
+/// A node while its group is described; indexes are into the group.
+struct Described {
+    name: String,
+    /// Nodes below, counted per path, itself included.
+    size: usize,
+    predecessors: Vec<usize>,
+    successors: Vec<usize>,
+}
+
+fn insert_ordered(list: &mut Vec<usize>, node: usize, nodes: &[(String, usize)]) {
+    let place = list.partition_point(|&other| before(&nodes[other], &nodes[node]));
+    // A sorted set of the JVM: an equal element is not added twice.
+    if !list.contains(&node) {
+        list.insert(place, node);
+    }
+}
+
+fn before(a: &(String, usize), b: &(String, usize)) -> bool {
+    (std::cmp::Reverse(a.1), &a.0) < (std::cmp::Reverse(b.1), &b.0)
+}
+
+fn describe_group(topology: &Topology, group: &NodeGroup) -> Vec<(usize, Described)> {
+    let position = |node: usize| group.nodes.iter().position(|&member| member == node);
+    // Name and size so far, as the comparator sees them.
+    let mut keys: Vec<(String, usize)> =
+        group.nodes.iter().map(|&node| (topology.nodes[node].name.to_string(), 1)).collect();
+    let mut predecessors = vec![Vec::new(); keys.len()];
+    let mut successors = vec![Vec::new(); keys.len()];
+    let names: Vec<String> = keys.iter().map(|(name, _)| name.clone()).collect();
+    let first: JavaSet<'_> = names.iter().map(String::as_str).collect();
+    let second: JavaSet<'_> = first.iter().collect();
+    for name in second.iter() {
+        let Some(node) = names.iter().position(|known| known == name) else { continue };
+        for parent in topology.nodes[group.nodes[node]].parents.iter().filter_map(|&parent| position(parent)) {
+            insert_ordered(&mut predecessors[node], parent, &keys);
+            insert_ordered(&mut successors[parent], node, &keys);
+            let added = keys[node].1;
+            grow(parent, added, &mut keys, &predecessors);
+        }
+    }
+    let mut described: Vec<(usize, Described)> = keys
+        .into_iter()
+        .zip(predecessors)
+        .zip(successors)
+        .enumerate()
+        .map(|(index, (((name, size), predecessors), successors))| {
+            (index, Described { name, size, predecessors, successors })
+        })
+        .collect();
+    described.sort_by(|(_, a), (_, b)| (std::cmp::Reverse(a.size), &a.name).cmp(&(std::cmp::Reverse(b.size), &b.name)));
+    described
+}
+
+/// Adds to the size of a node and of all that are above it so far.
+fn grow(node: usize, added: usize, keys: &mut [(String, usize)], predecessors: &[Vec<usize>]) {
+    keys[node].1 += added;
+    for &above in &predecessors[node] {
+        grow(above, added, keys, predecessors);
+    }
+}
+
+fn names(list: &[usize], names: &[String]) -> String {
+    if list.is_empty() {
+        return "none".to_owned();
+    }
+    list.iter().map(|&node| names[node].as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// The text for all groups in the order of their ids.
+pub(crate) fn describe(topology: &Topology) -> String {
+    let mut text = String::from("Topologies:\n ");
+    for group in node_groups(topology) {
+        // Writing to a String cannot fail.
+        let _ = if group.is_global {
+            writeln!(text, "  Sub-topology: {} for global store (will not generate tasks)", group.id)
+        } else {
+            writeln!(text, "  Sub-topology: {}", group.id)
+        };
+        let all: Vec<String> = group.nodes.iter().map(|&node| topology.nodes[node].name.to_string()).collect();
+        for (index, node) in describe_group(topology, &group) {
+            describe_node(topology, group.nodes[index], &node, &all, &mut text);
+        }
+        if !group.is_global {
+            text.push('\n');
+        }
+    }
+    text
+}
+
+fn describe_node(topology: &Topology, index: usize, node: &Described, all: &[String], text: &mut String) {
+    let name = &node.name;
+    let _ = match &topology.nodes[index].kind {
+        NodeKind::Source { topics: SourceTopics::Names(topics), .. } => {
+            let set: JavaSet<'_> = topics.iter().map(String::as_str).collect();
+            let topics = set.iter().collect::<Vec<_>>().join(", ");
+            writeln!(text, "    Source: {name} (topics: [{topics}])")
+        }
+        NodeKind::Source { topics: SourceTopics::Pattern(pattern), .. } => {
+            writeln!(text, "    Source: {name} (topics: {pattern})")
+        }
+        NodeKind::Processor { stores, .. } => {
+            let stores: JavaSet<'_> = stores.iter().map(String::as_str).collect();
+            let stores = stores.iter().collect::<Vec<_>>().join(", ");
+            writeln!(text, "    Processor: {name} (stores: [{stores}])")
+        }
+        NodeKind::Sink { topic: Some(topic), .. } => writeln!(text, "    Sink: {name} (topic: {topic})"),
+        NodeKind::Sink { topic: None, description, .. } => {
+            writeln!(text, "    Sink: {name} (extractor class: {description})")
+        }
+    };
+    if !matches!(topology.nodes[index].kind, NodeKind::Sink { .. }) {
+        let _ = writeln!(text, "      --> {}", names(&node.successors, all));
+    }
+    if !matches!(topology.nodes[index].kind, NodeKind::Source { .. }) {
+        let _ = writeln!(text, "      <-- {}", names(&node.predecessors, all));
+    }
+}
