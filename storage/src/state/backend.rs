@@ -1,30 +1,25 @@
 //! Which engine the stores of an application live in, and how one is opened there.
 
 use std::path::Path;
+use std::sync::Arc;
+
+use crate::files::Files;
 
 #[cfg(feature = "rocksdb")]
 use super::budget::StateBudget;
 use super::byte_store::ByteStore;
+use super::directory::{self, Shape, key_value_directory, segmented_directory};
 use super::engine::Engine;
 use super::error::StateError;
+use super::file::FileEngine;
 use super::key_value::KeyValueStore;
+use super::keys::KeyKind;
 use super::memory::MemoryEngine;
 use super::scan::Layout;
 use super::session::SessionBytes;
-use super::window::WindowBytes;
+use super::window::{WindowBytes, segment_interval_ms};
 
-/// What lies in a store; kept with it, so that a store of another shape is refused instead of misread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoreKind {
-    /// [`Backend::open_key_value`].
-    KeyValue,
-    /// [`Backend::open_window`].
-    Window,
-    /// [`Backend::open_session`].
-    Session,
-}
-
-/// Name and format of a store to open.
+/// Name, place and format of a store to open.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreSpec<'a> {
     /// Name of the store, which is that of its directory.
@@ -36,25 +31,33 @@ pub struct StoreSpec<'a> {
 }
 
 /// Where stores live.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Backend {
     /// On the heap; restored from the changelog at every start.
     Memory,
     /// In RocksDB, all stores sharing one budget of memory.
     #[cfg(feature = "rocksdb")]
     RocksDb(StateBudget),
+    /// On the heap and in a log on that disk: for small stores, and for simulated disks.
+    Files {
+        /// The disk.
+        files: Arc<dyn Files>,
+        /// Whether each write is synced, so that it survives a power cut.
+        sync_writes: bool,
+    },
 }
 
 impl Backend {
-    /// Opens or makes a key-value store.
+    /// Opens or makes a key-value store, in [`key_value_directory`].
     ///
     /// # Errors
     /// `InUse`, `Foreign`, `Corrupt` or `Poisoned`, see [`StateErrorKind`](super::StateErrorKind).
     pub fn open_key_value(&self, spec: &StoreSpec<'_>) -> Result<Box<dyn ByteStore>, StateError> {
-        Ok(Box::new(KeyValueStore::new(self.open_engine(spec, StoreKind::KeyValue, "")?)))
+        let directory = key_value_directory(spec.task_directory, spec.name);
+        Ok(Box::new(KeyValueStore::new(self.open_engine(spec, &directory, Shape::KeyValue)?)))
     }
 
-    /// Opens or makes a window store.
+    /// Opens or makes a window store, in [`segmented_directory`].
     ///
     /// # Errors
     /// As [`Backend::open_key_value`]; `Invalid` if the retention is negative.
@@ -65,11 +68,11 @@ impl Backend {
         layout: Layout,
         retain_duplicates: bool,
     ) -> Result<WindowBytes, StateError> {
-        let engine = self.open_engine(spec, StoreKind::Window, "")?;
+        let engine = self.open_segmented(spec, KeyKind::Window, retention_ms, layout)?;
         WindowBytes::new(engine, retention_ms, layout, retain_duplicates)
     }
 
-    /// Opens or makes a session store.
+    /// Opens or makes a session store, in [`segmented_directory`].
     ///
     /// # Errors
     /// As [`Backend::open_window`].
@@ -79,7 +82,33 @@ impl Backend {
         retention_ms: i64,
         layout: Layout,
     ) -> Result<SessionBytes, StateError> {
-        SessionBytes::new(self.open_engine(spec, StoreKind::Session, "")?, retention_ms, layout)
+        let engine = self.open_segmented(spec, KeyKind::Session, retention_ms, layout)?;
+        SessionBytes::new(engine, retention_ms, layout)
+    }
+
+    /// Deletes a key-value store that is not open, as one that is `Corrupt`; no error if there is none.
+    ///
+    /// # Errors
+    /// `Foreign` if its directory was not written by this program, `Poisoned` if it cannot be deleted.
+    pub fn delete_key_value(&self, spec: &StoreSpec<'_>) -> Result<(), StateError> {
+        self.delete(&key_value_directory(spec.task_directory, spec.name))
+    }
+
+    /// Deletes a window or session store that is not open; no error if there is none.
+    ///
+    /// # Errors
+    /// As [`Backend::delete_key_value`].
+    pub fn delete_segmented(&self, spec: &StoreSpec<'_>) -> Result<(), StateError> {
+        self.delete(&segmented_directory(spec.task_directory, spec.name))
+    }
+
+    fn delete(&self, directory: &Path) -> Result<(), StateError> {
+        match self {
+            Self::Memory => Ok(()),
+            #[cfg(feature = "rocksdb")]
+            Self::RocksDb(_) => directory::delete(&crate::files::RealFiles, directory),
+            Self::Files { files, .. } => directory::delete(&**files, directory),
+        }
     }
 
     /// Whether its stores survive the process.
@@ -87,12 +116,41 @@ impl Backend {
         !matches!(self, Self::Memory)
     }
 
-    fn open_engine(&self, spec: &StoreSpec<'_>, kind: StoreKind, shape: &str) -> Result<Box<dyn Engine>, StateError> {
-        let _ = (kind, shape);
+    fn open_segmented(
+        &self,
+        spec: &StoreSpec<'_>,
+        kind: KeyKind,
+        retention_ms: i64,
+        layout: Layout,
+    ) -> Result<Box<dyn Engine>, StateError> {
+        let directory = segmented_directory(spec.task_directory, spec.name);
+        let segment_interval_ms = segment_interval_ms(retention_ms);
+        self.open_engine(spec, &directory, Shape::Segmented { kind, layout, segment_interval_ms })
+    }
+
+    fn open_engine(&self, spec: &StoreSpec<'_>, directory: &Path, shape: Shape) -> Result<Box<dyn Engine>, StateError> {
         match self {
             Self::Memory => Ok(Box::new(MemoryEngine::new(spec.name))),
             #[cfg(feature = "rocksdb")]
-            Self::RocksDb(budget) => super::rocks::open(spec, kind, budget),
+            Self::RocksDb(budget) => {
+                let engine = super::rocks::RocksEngine::open(directory, spec.name, spec.format, shape, budget)?;
+                Ok(Box::new(engine))
+            }
+            Self::Files { files, sync_writes } => {
+                let engine = FileEngine::open(Arc::clone(files), directory, spec.format, shape, *sync_writes)?;
+                Ok(Box::new(engine))
+            }
         }
+    }
+}
+
+impl std::fmt::Debug for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Memory => "Memory",
+            #[cfg(feature = "rocksdb")]
+            Self::RocksDb(_) => "RocksDb",
+            Self::Files { .. } => "Files",
+        })
     }
 }

@@ -50,6 +50,14 @@ impl StateBudget {
         &self.options
     }
 
+    /// Bytes that write buffers and cached blocks take at the moment.
+    pub fn used_bytes(&self) -> usize {
+        #[cfg(feature = "rocksdb")]
+        return self.shared.used_bytes();
+        #[cfg(not(feature = "rocksdb"))]
+        0
+    }
+
     #[cfg(feature = "rocksdb")]
     pub(super) fn shared(&self) -> &super::rocks::SharedMemory {
         &self.shared

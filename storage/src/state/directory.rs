@@ -1,6 +1,23 @@
 //! A store's directory: where it lies, and the marker file that says whose it is.
+//!
+//! The marker `millstream-store` is written before anything else enters the directory, so a directory with content but
+//! without marker was made by somebody else: Kafka Streams, for one. Text, one `name=value` a line.
 
+use std::io;
 use std::path::{Path, PathBuf};
+
+use base::Timestamp;
+
+use crate::files::Files;
+
+use super::error::{StateError, StateErrorKind};
+use super::keys::KeyKind;
+use super::scan::Layout;
+
+/// Name of the marker file.
+const MARKER: &str = "millstream-store";
+/// First line of the marker; changed with every change of what lies beside it.
+const VERSION: &str = "version=1";
 
 /// Directory of a key-value store within its task's directory: `rocksdb/<store>`, as in Kafka Streams.
 pub fn key_value_directory(task_directory: &Path, store: &str) -> PathBuf {
@@ -10,4 +27,154 @@ pub fn key_value_directory(task_directory: &Path, store: &str) -> PathBuf {
 /// Directory of a window or session store within its task's directory: `<store>`, as in Kafka Streams.
 pub fn segmented_directory(task_directory: &Path, store: &str) -> PathBuf {
     task_directory.join(store)
+}
+
+/// Name of the segment that holds `time`: `<store>.<its start>`, as in Kafka Streams.
+pub fn segment_name(store: &str, time: Timestamp, segment_interval_ms: i64) -> String {
+    format!("{store}.{}", time.div_euclid(segment_interval_ms) * segment_interval_ms)
+}
+
+/// What is in a store's directory, as far as reading it wrongly would do harm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    KeyValue,
+    Segmented { kind: KeyKind, layout: Layout, segment_interval_ms: i64 },
+}
+
+impl Shape {
+    fn describe(&self) -> String {
+        match self {
+            Self::KeyValue => "kind=key-value\n".to_owned(),
+            Self::Segmented { kind, layout, segment_interval_ms } => {
+                let kind = match kind {
+                    KeyKind::Window => "window",
+                    KeyKind::Session => "session",
+                };
+                let layout = match layout {
+                    Layout::KeyFirst => "key-first",
+                    Layout::TimeFirst { key_index: false } => "time-first",
+                    Layout::TimeFirst { key_index: true } => "time-first-with-index",
+                };
+                format!("kind={kind}\nlayout={layout}\nsegment-interval-ms={segment_interval_ms}\n")
+            }
+        }
+    }
+}
+
+/// Makes the directory of a store, or checks that what is there is a store of that engine, format and shape.
+///
+/// # Errors
+/// `Foreign` if it is not, with what is there and what was asked for; `Poisoned` if it cannot be read or made.
+pub(super) fn claim(
+    files: &dyn Files,
+    directory: &Path,
+    engine: &str,
+    format: &str,
+    shape: &Shape,
+) -> Result<(), StateError> {
+    let wanted = format!("{VERSION}\nengine={engine}\nformat={format}\n{}", shape.describe());
+    let marker = directory.join(MARKER);
+    let foreign = |reason: String| StateError::new(StateErrorKind::Foreign, directory.to_string_lossy(), reason);
+    match files.metadata(directory) {
+        Ok(metadata) if !metadata.is_dir => return Err(foreign("is a file, not a directory".into())),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make_directory(files, directory)
+                .map_err(|error| StateError::io(directory, "make the directory", &error))?;
+            return write_marker(files, &marker, &wanted);
+        }
+        Err(error) => return Err(StateError::io(directory, "look at the directory", &error)),
+    }
+    match files.read(&marker) {
+        Ok(found) => match difference(&String::from_utf8_lossy(&found), &wanted) {
+            None => Ok(()),
+            Some(difference) => Err(foreign(format!(
+                "{difference}; delete the directory, and the store is restored from its changelog"
+            ))),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let entries =
+                files.list(directory).map_err(|error| StateError::io(directory, "list the directory", &error))?;
+            let own = |name: &str| name.strip_prefix(MARKER).is_some_and(|rest| rest == ".tmp");
+            match entries.iter().find(|entry| !own(&entry.name)) {
+                None => write_marker(files, &marker, &wanted),
+                Some(entry) => Err(foreign(format!(
+                    "holds {} but no {MARKER}: it was written by Kafka Streams or another program; use another state \
+                     directory, or delete this one, and the store is restored from its changelog",
+                    entry.name
+                ))),
+            }
+        }
+        Err(error) => Err(StateError::io(&marker, "read the file", &error)),
+    }
+}
+
+/// Deletes what is in a store's directory and claims it anew.
+pub(super) fn clear(
+    files: &dyn Files,
+    directory: &Path,
+    engine: &str,
+    format: &str,
+    shape: &Shape,
+) -> Result<(), StateError> {
+    remove(files, directory)?;
+    claim(files, directory, engine, format, shape)
+}
+
+/// Deletes the directory of a store, of whatever engine and shape; no error if there is none.
+///
+/// # Errors
+/// `Foreign` if there is no marker in it, `Poisoned` if it cannot be deleted.
+pub(super) fn delete(files: &dyn Files, directory: &Path) -> Result<(), StateError> {
+    let look = |path: &Path| files.exists(path).map_err(|error| StateError::io(path, "look at it", &error));
+    if !look(directory)? {
+        return Ok(());
+    }
+    if !look(&directory.join(MARKER))? {
+        let reason = format_args!("holds no {MARKER}, so it is not deleted");
+        return Err(StateError::new(StateErrorKind::Foreign, directory.to_string_lossy(), reason));
+    }
+    remove(files, directory)
+}
+
+fn remove(files: &dyn Files, directory: &Path) -> Result<(), StateError> {
+    match files.remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(StateError::io(directory, "delete the directory", &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes a directory and those above it, and makes each new name durable.
+fn make_directory(files: &dyn Files, directory: &Path) -> io::Result<()> {
+    let mut parents = Vec::new();
+    let above = |path: &Path| path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
+    let mut parent = above(directory);
+    while !parent.as_os_str().is_empty() {
+        let exists = files.exists(&parent)?;
+        parents.push(parent.clone());
+        if exists {
+            break;
+        }
+        parent = above(&parent);
+    }
+    files.create_dir_all(directory)?;
+    parents.iter().rev().try_for_each(|parent| files.sync_dir(parent))
+}
+
+fn write_marker(files: &dyn Files, marker: &Path, text: &str) -> Result<(), StateError> {
+    files.replace(marker, text.as_bytes()).map_err(|error| StateError::io(marker, "write the file", &error))
+}
+
+/// The first line in which a marker differs from the one asked for, in words.
+fn difference(found: &str, wanted: &str) -> Option<String> {
+    let mut found = found.lines();
+    for wanted in wanted.lines() {
+        let line = found.next().unwrap_or("nothing");
+        if line != wanted {
+            return Some(format!("was written with {line:?}, {wanted:?} was asked for"));
+        }
+    }
+    found.next().map(|line| format!("was written with {line:?}, nothing like it was asked for"))
 }

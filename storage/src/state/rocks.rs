@@ -1,25 +1,381 @@
-//! The engine over RocksDB.
+//! The engine over RocksDB: one database per store, its time segments as column families.
+//!
+//! Column families: `default` (entries of a key-value store), `offsets` (changelog positions and other metadata, `status`
+//! 1 while open and 0 after a clean close), `<store>.<segment start>` for each segment. Kafka Streams keeps a database
+//! per segment instead; column families of one database share one atomic batch, so that a store's offsets are true for
+//! all of its segments after a crash, and they open several times faster.
+//!
+//! Without write-ahead log; atomic flush keeps all families at one and the same batch. This file and its parts are the
+//! only ones that name RocksDB, and the only ones in `state` that touch the disk past [`Files`](crate::files::Files).
 
-use super::backend::{StoreKind, StoreSpec};
-use super::budget::{BudgetOptions, StateBudget};
-use super::engine::Engine;
-use super::error::StateError;
+mod iterator;
+mod options;
 
-/// What all RocksDB stores of a budget share.
-#[derive(Clone)]
-pub(super) struct SharedMemory;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
 
-impl SharedMemory {
-    pub(super) fn new(_options: &BudgetOptions) -> Self {
-        Self
+use parking_lot::Mutex;
+use rocksdb::{
+    ColumnFamily, ColumnFamilyDescriptor, DB, ErrorKind, FlushOptions, ReadOptions, WriteBatch, WriteOptions,
+};
+
+use crate::files::RealFiles;
+
+use super::budget::StateBudget;
+use super::byte_store::{ByteIterator, Direction, EmptyIterator, OwnedEntry};
+use super::directory::{self, Shape};
+use super::engine::{Engine, Family, is_empty_range};
+use super::error::{StateError, StateErrorKind};
+use super::key_value::KeyValueStore;
+use super::offsets::STATUS;
+
+use iterator::RocksIterator;
+pub(super) use options::SharedMemory;
+
+const ENGINE: &str = "rocksdb";
+const OFFSETS: &str = "offsets";
+const STATUS_OPEN: i64 = 1;
+const STATUS_CLOSED: i64 = 0;
+
+/// A key-value store in RocksDB.
+pub type RocksStore = KeyValueStore<RocksEngine>;
+
+impl RocksStore {
+    /// Opens or makes the key-value store in `directory`; `format` names the format of its values.
+    ///
+    /// # Errors
+    /// `InUse`, `Foreign`, `Corrupt` or `Poisoned`, see [`StateErrorKind`].
+    pub fn open(directory: &Path, format: &str, budget: &StateBudget) -> Result<Self, StateError> {
+        Ok(Self::new(RocksEngine::open(directory, "", format, Shape::KeyValue, budget)?))
     }
 }
 
-pub(super) fn open(
-    spec: &StoreSpec<'_>,
-    _kind: StoreKind,
-    budget: &StateBudget,
-) -> Result<Box<dyn Engine>, StateError> {
-    let _ = budget.shared();
-    Err(StateError::invalid(spec.name, "RocksDB stores are not there yet"))
+/// Families in one RocksDB.
+pub struct RocksEngine {
+    directory: PathBuf,
+    place: Box<str>,
+    store: Box<str>,
+    format: Box<str>,
+    shape: Shape,
+    budget: StateBudget,
+    /// `None` once closed.
+    open: Option<Open>,
+    /// In a mutex only because a batch must not be shared between threads; never locked.
+    batch: Mutex<WriteBatch>,
+    write_options: WriteOptions,
+    /// Why writes are refused, after the medium failed.
+    poisoned: Option<StateError>,
+}
+
+struct Open {
+    db: DB,
+    /// Names of the segments' column families.
+    segments: BTreeMap<i64, String>,
+    read_options: ReadOptions,
+    was_closed_cleanly: bool,
+}
+
+impl RocksEngine {
+    pub(super) fn open(
+        directory: &Path,
+        store: &str,
+        format: &str,
+        shape: Shape,
+        budget: &StateBudget,
+    ) -> Result<Self, StateError> {
+        directory::claim(&RealFiles, directory, ENGINE, format, &shape)?;
+        let mut write_options = WriteOptions::default();
+        write_options.disable_wal(true);
+        let mut engine = Self {
+            place: directory.to_string_lossy().into(),
+            directory: directory.to_owned(),
+            store: store.into(),
+            format: format.into(),
+            shape,
+            budget: budget.clone(),
+            open: None,
+            batch: Mutex::default(),
+            write_options,
+            poisoned: None,
+        };
+        engine.open = Some(engine.open_database()?);
+        Ok(engine)
+    }
+
+    fn open_database(&self) -> Result<Open, StateError> {
+        let fail = |error| self.error("cannot open it", &error);
+        let shared = self.budget.shared();
+        let segments = self.existing_segments()?;
+        let mut families = vec![
+            ColumnFamilyDescriptor::new("default", shared.data_options()),
+            ColumnFamilyDescriptor::new(OFFSETS, shared.offsets_options()),
+        ];
+        families.extend(segments.values().map(|name| ColumnFamilyDescriptor::new(name, shared.data_options())));
+        let options = shared.database_options();
+        let db = DB::open_cf_descriptors(&options, &self.directory, families).map_err(fail)?;
+        let mut open = Open { db, segments, read_options: ReadOptions::default(), was_closed_cleanly: true };
+        if let Some(status) = open.offsets_get(&self.place, STATUS.as_bytes())? {
+            open.was_closed_cleanly = status == STATUS_CLOSED.to_be_bytes();
+        }
+        let mut batch = WriteBatch::default();
+        batch.put_cf(open.offsets_family(&self.place)?, STATUS, STATUS_OPEN.to_be_bytes());
+        open.db.write_opt(batch, &self.write_options).map_err(fail)?;
+        Ok(open)
+    }
+
+    /// Names of the segments on disk, by id.
+    fn existing_segments(&self) -> Result<BTreeMap<i64, String>, StateError> {
+        let Shape::Segmented { segment_interval_ms, .. } = self.shape else { return Ok(BTreeMap::new()) };
+        if !self.directory.join("CURRENT").exists() {
+            return Ok(BTreeMap::new());
+        }
+        let names = DB::list_cf(&self.budget.shared().database_options(), &self.directory)
+            .map_err(|error| self.error("cannot list its segments", &error))?;
+        let mut segments = BTreeMap::new();
+        for name in names.into_iter().filter(|name| name != "default" && name != OFFSETS) {
+            let start = name.rsplit_once('.').and_then(|(_, start)| start.parse::<i64>().ok());
+            let Some(start) = start else {
+                let reason = format_args!("holds the column family {name}, which is not a segment of this store");
+                return Err(StateError::new(StateErrorKind::Foreign, &*self.place, reason));
+            };
+            segments.insert(start.div_euclid(segment_interval_ms), name);
+        }
+        Ok(segments)
+    }
+
+    fn error(&self, action: &str, error: &rocksdb::Error) -> StateError {
+        classify(&self.place, action, error)
+    }
+
+    fn opened(&self) -> Result<&Open, StateError> {
+        self.open.as_ref().ok_or_else(|| StateError::closed(&*self.place))
+    }
+
+    fn writable(&self) -> Result<&Open, StateError> {
+        if let Some(error) = &self.poisoned {
+            return Err(error.clone());
+        }
+        self.opened()
+    }
+
+    fn create_segment(&mut self, segment: i64) -> Result<(), StateError> {
+        let Shape::Segmented { segment_interval_ms, .. } = self.shape else {
+            return Err(StateError::invalid(&*self.place, "a key-value store has no segments"));
+        };
+        let start = segment.saturating_mul(segment_interval_ms);
+        let name = directory::segment_name(&self.store, start, segment_interval_ms);
+        let options = self.budget.shared().data_options();
+        let Some(open) = &mut self.open else { return Err(StateError::closed(&*self.place)) };
+        open.db.create_cf(&name, &options).map_err(|error| classify(&self.place, "cannot make a segment", &error))?;
+        open.segments.insert(segment, name);
+        Ok(())
+    }
+
+    fn flush_families(&self) -> Result<(), StateError> {
+        let open = self.writable()?;
+        let mut families = Vec::with_capacity(open.segments.len() + 2);
+        for name in ["default", OFFSETS].into_iter().chain(open.segments.values().map(String::as_str)) {
+            families.extend(open.db.cf_handle(name));
+        }
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        open.db
+            .flush_cfs_opt(&families.iter().collect::<Vec<_>>(), &options)
+            .map_err(|error| self.error("cannot flush", &error))
+    }
+
+    fn write_staged(&mut self) -> Result<(), StateError> {
+        let batch = std::mem::take(self.batch.get_mut());
+        self.writable()?
+            .db
+            .write_opt(batch, &self.write_options)
+            .map_err(|error| self.error("cannot write a batch", &error))
+    }
+
+    fn poison<T>(&mut self, result: Result<T, StateError>) -> Result<T, StateError> {
+        if let Err(error) = &result
+            && self.open.is_some()
+        {
+            self.poisoned.get_or_insert_with(|| error.clone());
+        }
+        result
+    }
+}
+
+impl Open {
+    /// The column family of `family`; `None` for a segment that does not exist.
+    fn family(&self, family: Family) -> Option<&ColumnFamily> {
+        match family {
+            Family::Default => self.db.cf_handle("default"),
+            Family::Segment(segment) => self.db.cf_handle(self.segments.get(&segment)?),
+        }
+    }
+
+    fn offsets_family(&self, place: &str) -> Result<&ColumnFamily, StateError> {
+        // Opened with the database; asked for by name, since a handle cannot be kept beside what it borrows from.
+        let missing = || StateError::new(StateErrorKind::Corrupt, place, "the column family offsets is missing");
+        self.db.cf_handle(OFFSETS).ok_or_else(missing)
+    }
+
+    fn offsets_get(&self, place: &str, name: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        let value = self.db.get_cf_opt(self.offsets_family(place)?, name, &self.read_options);
+        value.map_err(|error| classify(place, "cannot read its offsets", &error))
+    }
+}
+
+/// Turns RocksDB's error into ours: its kind from what the caller can do, its place from the store.
+pub(super) fn classify(place: &str, action: &str, error: &rocksdb::Error) -> StateError {
+    let text = error.as_ref();
+    let is_lock = text.contains("While lock file") || text.contains("lock hold by current process");
+    let kind = match error.kind() {
+        _ if is_lock => StateErrorKind::InUse,
+        ErrorKind::Corruption => StateErrorKind::Corrupt,
+        ErrorKind::InvalidArgument | ErrorKind::NotSupported if action.contains("open") => StateErrorKind::Foreign,
+        _ => StateErrorKind::Poisoned,
+    };
+    if is_lock {
+        return StateError::new(kind, place, format_args!("another process or store has it open: {text}"));
+    }
+    StateError::new(kind, place, format_args!("{action}: {text}"))
+}
+
+impl Engine for RocksEngine {
+    fn place(&self) -> &str {
+        &self.place
+    }
+
+    fn segments(&self) -> Result<Vec<i64>, StateError> {
+        Ok(self.opened()?.segments.keys().copied().collect())
+    }
+
+    fn get_with(&self, family: Family, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool, StateError> {
+        let open = self.opened()?;
+        let Some(family) = open.family(family) else { return Ok(false) };
+        let value = open
+            .db
+            .get_pinned_cf_opt(family, key, &open.read_options)
+            .map_err(|error| self.error("cannot read a key", &error))?;
+        if let Some(value) = &value {
+            read(value);
+        }
+        Ok(value.is_some())
+    }
+
+    fn scan(
+        &self,
+        family: Family,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        direction: Direction,
+    ) -> Result<Box<dyn ByteIterator + '_>, StateError> {
+        let open = self.opened()?;
+        match open.family(family) {
+            Some(family) if !is_empty_range(from, to) => {
+                Ok(Box::new(RocksIterator::new(&open.db, family, from, to, direction, &self.place)))
+            }
+            _ => Ok(Box::new(EmptyIterator)),
+        }
+    }
+
+    fn stage(&mut self, family: Family, key: &[u8], value: Option<&[u8]>) -> Result<(), StateError> {
+        if let Family::Segment(segment) = family
+            && !self.writable()?.segments.contains_key(&segment)
+        {
+            if value.is_none() {
+                return Ok(());
+            }
+            self.create_segment(segment)?;
+        }
+        // Field by field, since the batch is borrowed beside the database.
+        let Some(open) = &self.open else { return Err(StateError::closed(&*self.place)) };
+        let Some(family) = open.family(family) else { return Ok(()) };
+        match value {
+            Some(value) => self.batch.get_mut().put_cf(family, key, value),
+            None => self.batch.get_mut().delete_cf(family, key),
+        }
+        Ok(())
+    }
+
+    fn stage_metadata(&mut self, name: &[u8], value: &[u8]) -> Result<(), StateError> {
+        let Some(open) = &self.open else { return Err(StateError::closed(&*self.place)) };
+        let family = open.offsets_family(&self.place)?;
+        self.batch.get_mut().put_cf(family, name, value);
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), StateError> {
+        let result = self.write_staged();
+        self.poison(result)
+    }
+
+    fn discard(&mut self) {
+        self.batch.get_mut().clear();
+    }
+
+    fn drop_segment(&mut self, segment: i64) -> Result<(), StateError> {
+        self.writable()?;
+        let Some(open) = &mut self.open else { return Ok(()) };
+        let Some(name) = open.segments.remove(&segment) else { return Ok(()) };
+        let result =
+            open.db.drop_cf(&name).map_err(|error| classify(&self.place, "cannot drop an expired segment", &error));
+        self.poison(result)
+    }
+
+    fn metadata(&self, name: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        self.opened()?.offsets_get(&self.place, name)
+    }
+
+    fn all_metadata(&self) -> Result<Vec<OwnedEntry>, StateError> {
+        let open = self.opened()?;
+        let family = open.offsets_family(&self.place)?;
+        let (from, to) = (Bound::Unbounded, Bound::Unbounded);
+        RocksIterator::new(&open.db, family, from, to, Direction::Forward, &self.place).collect_entries()
+    }
+
+    fn approximate_entries(&self) -> Result<u64, StateError> {
+        let open = self.opened()?;
+        let families = std::iter::once(Family::Default).chain(open.segments.keys().map(|&id| Family::Segment(id)));
+        let mut sum = 0;
+        for family in families.filter_map(|family| open.family(family)) {
+            let entries = open.db.property_int_value_cf(family, rocksdb::properties::ESTIMATE_NUM_KEYS);
+            sum += entries.map_err(|error| self.error("cannot count its entries", &error))?.unwrap_or(0);
+        }
+        Ok(sum)
+    }
+
+    fn flush(&mut self) -> Result<(), StateError> {
+        let result = self.flush_families();
+        self.poison(result)
+    }
+
+    fn close(&mut self) -> Result<(), StateError> {
+        if self.open.is_none() {
+            return Ok(());
+        }
+        self.discard();
+        let result = self
+            .stage_metadata(STATUS.as_bytes(), &STATUS_CLOSED.to_be_bytes())
+            .and_then(|()| self.write_staged())
+            .and_then(|()| self.flush_families());
+        self.open = None;
+        result
+    }
+
+    fn wipe(&mut self) -> Result<(), StateError> {
+        self.open = None;
+        self.poisoned = None;
+        self.discard();
+        directory::clear(&RealFiles, &self.directory, ENGINE, &self.format, &self.shape)?;
+        self.open = Some(self.open_database()?);
+        Ok(())
+    }
+
+    fn was_closed_cleanly(&self) -> Result<bool, StateError> {
+        Ok(self.opened()?.was_closed_cleanly)
+    }
+
+    fn is_persistent(&self) -> bool {
+        true
+    }
 }
