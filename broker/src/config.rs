@@ -131,6 +131,24 @@ impl BrokerConfig {
         (!default.is_empty()).then_some(default)
     }
 
+    /// Topic settings that this broker's own properties change from Kafka's defaults.
+    pub fn topic_defaults(&self, explicit: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let mut defaults = BTreeMap::new();
+        for (topic_name, broker_names) in TOPIC_DEFAULTS {
+            for (broker_name, factor) in *broker_names {
+                let Some(value) = explicit.get(*broker_name) else { continue };
+                let value = match (factor, value.trim().parse::<i64>()) {
+                    (1, _) | (_, Err(_)) => value.trim().to_owned(),
+                    (_, Ok(number)) if number < 0 => "-1".to_owned(),
+                    (factor, Ok(number)) => number.saturating_mul(*factor).to_string(),
+                };
+                defaults.insert((*topic_name).to_owned(), value);
+                break;
+            }
+        }
+        defaults
+    }
+
     fn from_explicit(explicit: BTreeMap<String, String>) -> Result<Self, BrokerError> {
         for (key, value) in &explicit {
             check(key, value)?;
@@ -190,6 +208,39 @@ impl BrokerConfig {
     }
 }
 
+/// For each topic setting the broker properties that give its default, first hit first, with their unit in the
+/// setting's own.
+pub const TOPIC_DEFAULTS: &[(&str, &[(&str, i64)])] = &[
+    ("cleanup.policy", &[("log.cleanup.policy", 1)]),
+    ("compression.gzip.level", &[("compression.gzip.level", 1)]),
+    ("compression.lz4.level", &[("compression.lz4.level", 1)]),
+    ("compression.type", &[("compression.type", 1)]),
+    ("compression.zstd.level", &[("compression.zstd.level", 1)]),
+    ("delete.retention.ms", &[("log.cleaner.delete.retention.ms", 1)]),
+    ("file.delete.delay.ms", &[("log.segment.delete.delay.ms", 1)]),
+    ("flush.messages", &[("log.flush.interval.messages", 1)]),
+    ("flush.ms", &[("log.flush.interval.ms", 1)]),
+    ("index.interval.bytes", &[("log.index.interval.bytes", 1)]),
+    ("local.retention.bytes", &[("log.local.retention.bytes", 1)]),
+    ("local.retention.ms", &[("log.local.retention.ms", 1)]),
+    ("max.compaction.lag.ms", &[("log.cleaner.max.compaction.lag.ms", 1)]),
+    ("max.message.bytes", &[("message.max.bytes", 1)]),
+    ("message.timestamp.after.max.ms", &[("log.message.timestamp.after.max.ms", 1)]),
+    ("message.timestamp.before.max.ms", &[("log.message.timestamp.before.max.ms", 1)]),
+    ("message.timestamp.type", &[("log.message.timestamp.type", 1)]),
+    ("min.cleanable.dirty.ratio", &[("log.cleaner.min.cleanable.ratio", 1)]),
+    ("min.compaction.lag.ms", &[("log.cleaner.min.compaction.lag.ms", 1)]),
+    ("min.insync.replicas", &[("min.insync.replicas", 1)]),
+    ("preallocate", &[("log.preallocate", 1)]),
+    ("retention.bytes", &[("log.retention.bytes", 1)]),
+    ("retention.ms", &[("log.retention.ms", 1), ("log.retention.minutes", 60_000), ("log.retention.hours", 3_600_000)]),
+    ("segment.bytes", &[("log.segment.bytes", 1)]),
+    ("segment.index.bytes", &[("log.index.size.max.bytes", 1)]),
+    ("segment.jitter.ms", &[("log.roll.jitter.ms", 1), ("log.roll.jitter.hours", 3_600_000)]),
+    ("segment.ms", &[("log.roll.ms", 1), ("log.roll.hours", 3_600_000)]),
+    ("unclean.leader.election.enable", &[("unclean.leader.election.enable", 1)]),
+];
+
 /// Reads checked values; what does not parse was refused by [`check`] before.
 struct Reader<'a> {
     explicit: &'a BTreeMap<String, String>,
@@ -231,7 +282,7 @@ fn check(key: &str, value: &str) -> Result<(), BrokerError> {
     Ok(())
 }
 
-fn value_fits(kind: ConfigType, value: &str) -> bool {
+pub(crate) fn value_fits(kind: ConfigType, value: &str) -> bool {
     match kind {
         ConfigType::Boolean => value.eq_ignore_ascii_case("true") || value.eq_ignore_ascii_case("false"),
         ConfigType::Int => value.parse::<i32>().is_ok(),

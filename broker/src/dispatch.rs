@@ -8,7 +8,10 @@
 use std::sync::Arc;
 
 use base::Now;
-use protocol::api::Response;
+use protocol::api::{ApiKey, Request, Response};
+
+use crate::broker::BrokerState;
+use crate::{group, handlers};
 
 /// Where a listener can be reached, as metadata responses name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,5 +90,58 @@ impl Drop for Responder {
         if let Some((sink, sequence)) = self.target.take() {
             sink.reply(sequence, Err("the request was dropped unanswered".to_owned()));
         }
+    }
+}
+
+/// The APIs served by the core of the broker, in the order of their keys; the group coordinator adds [`group::SERVED`].
+const SERVED: &[ApiKey] = &[
+    ApiKey::Produce,
+    ApiKey::Fetch,
+    ApiKey::ListOffsets,
+    ApiKey::Metadata,
+    ApiKey::ApiVersions,
+    ApiKey::CreateTopics,
+    ApiKey::DeleteTopics,
+    ApiKey::DeleteRecords,
+    ApiKey::OffsetForLeaderEpoch,
+    ApiKey::DescribeConfigs,
+    ApiKey::AlterConfigs,
+    ApiKey::CreatePartitions,
+    ApiKey::IncrementalAlterConfigs,
+    ApiKey::ListPartitionReassignments,
+    ApiKey::DescribeCluster,
+    ApiKey::DescribeProducers,
+    ApiKey::DescribeTopicPartitions,
+];
+
+/// Whether ApiVersions lists `key`.
+pub fn is_served(key: ApiKey) -> bool {
+    SERVED.contains(&key) || group::SERVED.contains(&key)
+}
+
+/// Hands a request of a supported version to its handler, on this thread.
+pub fn dispatch(state: &Arc<BrokerState>, context: &RequestContext, request: Request) -> Outcome {
+    match request {
+        Request::Produce(body) => handlers::produce::handle(state, context, body),
+        Request::Fetch(body) => handlers::fetch::handle(state, context, body),
+        Request::ListOffsets(body) => handlers::list_offsets::handle(state, context, body),
+        Request::Metadata(body) => handlers::metadata::handle(state, context, body),
+        Request::ApiVersions(body) => handlers::api_versions::handle(state, context, body),
+        Request::CreateTopics(body) => handlers::create_topics::handle(state, context, body),
+        Request::DeleteTopics(body) => handlers::delete_topics::handle(state, context, body),
+        Request::DeleteRecords(body) => handlers::delete_records::handle(state, context, body),
+        Request::OffsetForLeaderEpoch(body) => handlers::offset_for_leader_epoch::handle(state, context, body),
+        Request::DescribeConfigs(body) => handlers::describe_configs::handle(state, context, body),
+        Request::AlterConfigs(body) => handlers::alter_configs::handle_replace(state, context, body),
+        Request::CreatePartitions(body) => handlers::create_partitions::handle(state, context, body),
+        Request::IncrementalAlterConfigs(body) => handlers::alter_configs::handle(state, context, body),
+        Request::ListPartitionReassignments(_) => handlers::describe_cluster::no_reassignments(),
+        Request::DescribeCluster(body) => handlers::describe_cluster::handle(state, context, body),
+        Request::DescribeProducers(body) => handlers::describe_producers::handle(state, context, body),
+        Request::DescribeTopicPartitions(body) => handlers::describe_topic_partitions::handle(state, context, body),
+        other => match group::dispatch(state, context, other) {
+            Ok(outcome) => outcome,
+            Err(refused) => Outcome::Close(format!("{} is not served", refused.api_key())),
+        },
     }
 }

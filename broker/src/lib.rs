@@ -1,22 +1,29 @@
 //! Answers Kafka requests from the log: partitions, groups, cluster metadata, over TCP and in process.
 //!
 //! [`Broker::open`] gives a broker without threads, stepped by its owner; [`Broker::start`] adds the drivers (flusher,
-//! timer). [`Broker::transport`] is a connection in process, `server::listen` one listener over TCP; both end in the
+//! timer). [`Broker::transport`] is a connection in process, [`server::listen`] one listener over TCP; both end in the
 //! same handlers. Knows no client and no streams.
 //!
 //! Start reading at [`dispatch`] (which request goes where), then `handlers::produce` and `handlers::fetch`.
 
 pub mod broker;
 pub mod config;
+mod connection;
 pub mod dispatch;
+mod driver;
 pub mod error;
 pub mod group;
 pub mod handlers;
 pub mod metadata;
 pub mod partition;
 pub mod properties;
+pub mod server;
+mod sessions;
+mod tcp;
+pub mod topics;
 pub mod waiters;
 
-pub use broker::{Broker, BrokerSeams, BrokerState, RunningBroker, Step};
+pub use broker::{Broker, BrokerSeams, BrokerState, Step};
 pub use config::BrokerConfig;
+pub use driver::RunningBroker;
 pub use error::BrokerError;

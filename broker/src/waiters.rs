@@ -1,17 +1,191 @@
 //! Delayed requests: who waits for which partition to advance, and until when.
 //!
-//! Nobody waits on a thread. A waiter hangs on its partitions and in one queue ordered by deadline; it is completed by
-//! whoever moves a high watermark, or by [`Waiters::step`] at its deadline, whichever comes first.
+//! Nobody waits on a thread, and no request has a timer of its own. A delayed request hangs on its partitions
+//! ([`Watchers`]) and in one queue ordered by deadline ([`Waiters`]); it is completed by whoever moves a high watermark,
+//! or by [`Waiters::step`] at its deadline, whichever comes first. Completing twice is impossible: each request takes
+//! its own answer out of itself under its own lock.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, OnceLock};
 
 use base::Now;
+use parking_lot::Mutex;
 
-/// All delayed requests of one broker.
-#[derive(Default)]
-pub struct Waiters {}
+use crate::partition::Partition;
+
+/// A request that waits.
+pub trait Delayed: Send + Sync {
+    /// `partition`, on which it is registered, has advanced, failed or gone. Called without locks held.
+    fn advanced(&self, partition: &Partition);
+    /// Its deadline has passed.
+    fn expire(&self, now: Now);
+    /// It has been answered and can be forgotten.
+    fn is_done(&self) -> bool;
+}
+
+/// Place of a delayed request in the queue: deadline in ticks, then a number.
+pub type Ticket = (i64, u64);
+
+/// All delayed requests of one broker, by deadline.
+pub struct Waiters {
+    queue: Mutex<BTreeMap<Ticket, Arc<dyn Delayed>>>,
+    next_number: AtomicU64,
+    /// When the driver will look next, in ticks; an earlier deadline wakes it.
+    planned: AtomicI64,
+    on_earlier: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl Default for Waiters {
+    fn default() -> Self {
+        Self {
+            queue: Mutex::default(),
+            next_number: AtomicU64::new(0),
+            planned: AtomicI64::new(i64::MAX),
+            on_earlier: OnceLock::new(),
+        }
+    }
+}
 
 impl Waiters {
-    /// Completes what is due at `now`; returns the next deadline in ticks.
-    pub fn step(&self, _now: Now) -> Option<i64> {
-        None
+    /// A place in the queue for a request that is about to be built.
+    pub fn ticket(&self, deadline_ticks_ms: i64) -> Ticket {
+        (deadline_ticks_ms, self.next_number.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Has `delayed` expire at its ticket's deadline unless it is removed before.
+    pub fn add(&self, ticket: Ticket, delayed: Arc<dyn Delayed>) {
+        self.queue.lock().insert(ticket, delayed);
+        self.nudge(ticket.0);
+    }
+
+    /// Has the driver look again by `deadline_ticks_ms`; for those that keep deadlines of their own.
+    pub fn nudge(&self, deadline_ticks_ms: i64) {
+        if deadline_ticks_ms < self.planned.load(Ordering::Acquire)
+            && let Some(wake) = self.on_earlier.get()
+        {
+            wake();
+        }
+    }
+
+    /// Forgets a request that was answered.
+    pub fn remove(&self, ticket: Ticket) {
+        self.queue.lock().remove(&ticket);
+    }
+
+    /// How many requests wait.
+    pub fn len(&self) -> usize {
+        self.queue.lock().len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Expires what is due at `now`; returns whether anything was, and the next deadline in ticks.
+    pub fn step(&self, now: Now) -> (bool, Option<i64>) {
+        let mut worked = false;
+        loop {
+            let due = {
+                let mut queue = self.queue.lock();
+                match queue.first_entry() {
+                    None => return (worked, None),
+                    Some(first) if first.key().0 > now.ticks_ms => return (worked, Some(first.key().0)),
+                    Some(first) => first.remove(),
+                }
+            };
+            worked = true;
+            due.expire(now);
+        }
+    }
+
+    /// Has `wake` called when a deadline comes that is earlier than what was planned.
+    pub fn on_earlier(&self, wake: Box<dyn Fn() + Send + Sync>) {
+        let _ = self.on_earlier.set(wake);
+    }
+
+    /// Tells until when the driver sleeps.
+    pub fn plan(&self, wake_ticks_ms: i64) {
+        self.planned.store(wake_ticks_ms, Ordering::Release);
+    }
+}
+
+/// The delayed requests that hang on one partition.
+#[derive(Default)]
+pub struct Watchers {
+    count: AtomicUsize,
+    list: Mutex<Vec<Arc<dyn Delayed>>>,
+}
+
+impl Watchers {
+    /// Registers a request. The caller must look at the partition once more afterwards: it may have advanced before.
+    pub fn add(&self, delayed: Arc<dyn Delayed>) {
+        let mut list = self.list.lock();
+        // Requests that were answered through another partition, or expired, stay until somebody tidies up.
+        if list.len() >= 16 && list.len().is_power_of_two() {
+            list.retain(|delayed| !delayed.is_done());
+        }
+        list.push(delayed);
+        self.count.store(list.len(), Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Tells all that `partition` has advanced. Costs one load when nobody waits, which is the usual case.
+    pub fn notify(&self, partition: &Partition) {
+        fence(Ordering::SeqCst);
+        if self.count.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let waiting: Vec<Arc<dyn Delayed>> = self.list.lock().clone();
+        for delayed in &waiting {
+            delayed.advanced(partition);
+        }
+        let mut list = self.list.lock();
+        list.retain(|delayed| !delayed.is_done());
+        self.count.store(list.len(), Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Flag(AtomicBool);
+
+    impl Delayed for Flag {
+        fn advanced(&self, _partition: &Partition) {}
+        fn expire(&self, _now: Now) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+        fn is_done(&self) -> bool {
+            self.0.load(Ordering::SeqCst)
+        }
+    }
+
+    #[test]
+    fn a_request_expires_at_its_deadline_and_not_before() {
+        let waiters = Waiters::default();
+        let (early, late) = (Arc::new(Flag::default()), Arc::new(Flag::default()));
+        waiters.add(waiters.ticket(10), early.clone());
+        waiters.add(waiters.ticket(20), late.clone());
+        assert_eq!(waiters.step(Now { wall_ms: 0, ticks_ms: 9 }), (false, Some(10)));
+        assert_eq!(waiters.step(Now { wall_ms: 0, ticks_ms: 10 }), (true, Some(20)));
+        assert!(early.is_done() && !late.is_done());
+        assert_eq!(waiters.step(Now { wall_ms: 0, ticks_ms: 20 }), (true, None));
+    }
+
+    #[test]
+    fn a_removed_request_does_not_expire() {
+        let waiters = Waiters::default();
+        let flag = Arc::new(Flag::default());
+        let ticket = waiters.ticket(10);
+        waiters.add(ticket, flag.clone());
+        waiters.remove(ticket);
+        assert_eq!(waiters.step(Now { wall_ms: 0, ticks_ms: 100 }), (false, None));
+        assert!(!flag.is_done());
     }
 }

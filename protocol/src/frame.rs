@@ -2,6 +2,22 @@
 //!
 //! The functions here work on one frame without its length where they decode (whoever reads the socket has consumed
 //! it) and with it where they encode. Malformed input is an error value; the caller closes the connection.
+//!
+//! ```
+//! use protocol::api::messages::MetadataRequest;
+//! use protocol::frame::{decode_request, encode_request, next_frame};
+//! use protocol::transport::RequestEnvelope;
+//!
+//! let request = MetadataRequest::default().with_topics(None).into();
+//! let envelope = RequestEnvelope { version: 12, client_id: Some("docs".into()), request };
+//! let written = encode_request(&envelope, 7)?.to_bytes().expect("in memory");
+//!
+//! let mut socket = bytes::BytesMut::from(&written[..]);
+//! let frame = next_frame(&mut socket, 1 << 20)?.expect("a whole frame");
+//! let (header, request) = decode_request(frame)?;
+//! assert_eq!((header.correlation_id, request), (7, envelope.request));
+//! # Ok::<(), protocol::api::CodecError>(())
+//! ```
 
 use std::sync::Arc;
 

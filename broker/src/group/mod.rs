@@ -1,14 +1,27 @@
 //! The group coordinator: groups, their members and their committed offsets, kept in `__consumer_offsets`.
+//!
+//! From the inside out: [`records`] is the layout on disk; [`classic`] (with `rebalance`, [`member`]) one group and
+//! [`offsets`] its offsets; [`shard`] all groups of one partition of `__consumer_offsets`, still a pure state machine:
+//! (state, request, now) gives records and answers ([`output`]), replaying the records gives the state. Only
+//! [`coordinator`] appends, reads, locks and answers requests, and what it needs of the broker is [`environment`];
+//! [`service`] joins the two. [`producer_ids`] hands out the identities of idempotent producers.
+//!
+//! What is served: the classic protocol (join, sync, heartbeat, leave; static members), committed offsets, describing,
+//! listing and deleting groups. Not served: the consumer, share and streams protocols (their records are left alone),
+//! and transactions (offsets that another broker committed in one are read).
 
-use base::Now;
+pub mod classic;
+pub mod config;
+pub mod coordinator;
+pub mod environment;
+pub mod member;
+pub mod offsets;
+pub mod output;
+pub mod producer_ids;
+mod rebalance;
+pub mod records;
+pub mod service;
+pub mod shard;
+pub mod subscription;
 
-/// All groups of this broker.
-#[derive(Debug, Default)]
-pub struct GroupCoordinator {}
-
-impl GroupCoordinator {
-    /// Does what is due at `now` (session timeouts, rebalances, offset expiry); returns when it wants to be called next.
-    pub fn step(&self, _state: &std::sync::Arc<crate::BrokerState>, _now: Now) -> Option<i64> {
-        None
-    }
-}
+pub use service::{GroupCoordinator, SERVED, dispatch};

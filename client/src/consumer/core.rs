@@ -1,8 +1,8 @@
 //! The consumer without threads, sockets or sleeps: its owner steps it.
 //!
-//! The owner (a stream thread, the shell `Consumer`, a simulation) calls [`ConsumerCore::step`], then takes what there
-//! is: events of rebalances ([`ConsumerCore::take_events`]), batches ([`ConsumerCore::take_fetched`]), results of
-//! tickets, errors. A completion calls the waker given to `step`.
+//! The owner (a stream thread, the shell [`Consumer`](super::Consumer), a simulation) calls [`ConsumerCore::step`], then
+//! takes what there is: events of rebalances ([`ConsumerCore::take_events`]), batches ([`ConsumerCore::take_fetched`]),
+//! results of tickets, errors. A completion calls the waker given to `step`.
 //!
 //! Invariant: a partition's position only moves when its batches are taken, or by a seek or reset; what is committed
 //! for it can therefore never run ahead of what the owner was given.
@@ -11,24 +11,63 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 
-use base::{Now, Offset, TopicName, TopicPartition};
+use base::{Now, Offset, Rng, TopicName, TopicPartition};
+use protocol::api::ErrorCode;
 
 use super::assignor::Assignor;
-use super::config::ConsumerConfig;
+use super::commits::Commits;
+use super::config::{ConsumerConfig, IsolationLevel};
+use super::fetcher::{Fetcher, reset_spec};
+use super::group::{Group, Wanted};
+use super::keep_alive::KeepAlive;
+use super::lookups::Lookups;
+use super::partitions::{Partition, Partitions, Phase};
 use super::types::{
     CommitTicket, CommittedTicket, ConsumerEvent, Fetched, GroupMetadata, OffsetAndMetadata, OffsetAndTimestamp,
     OffsetReset, OffsetSpec, OffsetsTicket,
 };
-use crate::client::Client;
+use super::validation::Validation;
+use crate::client::{Client, Lane};
 use crate::error::ClientError;
+use crate::metadata::Metadata;
+use crate::retry::Backoff;
 use crate::step::Step;
+
+/// What the parts of the core share while one of them works.
+pub(crate) struct Context<'a> {
+    pub client: &'a Client,
+    pub config: &'a ConsumerConfig,
+    pub metadata: &'a Arc<Metadata>,
+    pub partitions: &'a mut Partitions,
+    pub events: &'a mut VecDeque<ConsumerEvent>,
+    pub errors: &'a mut VecDeque<ClientError>,
+    pub rng: &'a mut Rng,
+    pub now: Now,
+    pub waker: &'a Waker,
+}
 
 /// A consumer as a state machine. See the module's documentation.
 pub struct ConsumerCore {
     client: Client,
     config: ConsumerConfig,
+    metadata: Arc<Metadata>,
+    /// Joining and syncing, which the broker holds back until all members came.
+    group_lane: Lane,
+    /// Commits, look-ups, heartbeats: answered at once.
+    lane: Arc<Lane>,
+    partitions: Partitions,
+    fetcher: Fetcher,
+    lookups: Lookups,
+    validation: Validation,
+    commits: Commits,
+    group: Option<Group>,
+    keep_alive: KeepAlive,
+    next_auto_commit: Option<i64>,
     events: VecDeque<ConsumerEvent>,
     errors: VecDeque<ClientError>,
+    rng: Rng,
+    closing: bool,
+    closed: bool,
 }
 
 impl ConsumerCore {
@@ -38,7 +77,28 @@ impl ConsumerCore {
     /// `Config` if a setting is out of range.
     pub fn new(client: Client, config: ConsumerConfig) -> Result<Self, ClientError> {
         config.check_together()?;
-        Ok(Self { client, config, events: VecDeque::new(), errors: VecDeque::new() })
+        let lane = Arc::new(client.lane());
+        let keep_alive = KeepAlive::new(&client, &config, Arc::clone(&lane));
+        Ok(Self {
+            metadata: client.metadata(),
+            group_lane: client.lane(),
+            lane,
+            partitions: Partitions::default(),
+            fetcher: Fetcher::new(&client),
+            lookups: Lookups::default(),
+            validation: Validation::default(),
+            commits: Commits::default(),
+            group: None,
+            keep_alive,
+            next_auto_commit: None,
+            events: VecDeque::new(),
+            errors: VecDeque::new(),
+            rng: client.fork_rng(),
+            closing: false,
+            closed: false,
+            client,
+            config,
+        })
     }
 
     /// The settings.
@@ -58,7 +118,41 @@ impl ConsumerCore {
     /// # Errors
     /// `Invalid` while subscribed.
     pub fn assign(&mut self, partitions: impl IntoIterator<Item = TopicPartition>) -> Result<(), ClientError> {
-        let _ = partitions.into_iter();
+        if self.group.is_some() {
+            return Err(ClientError::Invalid("assign: unsubscribe first, and step until that is done".into()));
+        }
+        let wanted: Vec<TopicPartition> = partitions.into_iter().collect();
+        for name in self.partitions.names() {
+            if !wanted.contains(&name) {
+                self.partitions.remove(&name);
+            }
+        }
+        let phase = match self.config.group_id {
+            Some(_) => Phase::NeedsCommitted,
+            None => Phase::NeedsLookup(OffsetSpec::Latest),
+        };
+        let mut unplaced = Vec::new();
+        for name in wanted {
+            if self.partitions.contains(&name) {
+                continue;
+            }
+            self.client.want_topic(&name.topic);
+            self.partitions.add(name.clone(), phase, &self.metadata);
+            if self.config.group_id.is_none()
+                && let Some(index) = self.partitions.index(&name)
+            {
+                match reset_spec(self.config.auto_offset_reset, self.client.now().wall_ms) {
+                    Some(spec) => self.partitions.enter(index, Phase::NeedsLookup(spec)),
+                    None => {
+                        self.partitions.enter(index, Phase::NeedsSeek);
+                        unplaced.push((name, -1));
+                    }
+                }
+            }
+        }
+        if !unplaced.is_empty() {
+            self.events.push_back(ConsumerEvent::NoOffset(unplaced));
+        }
         Ok(())
     }
 
@@ -73,8 +167,13 @@ impl ConsumerCore {
         topics: impl IntoIterator<Item = TopicName>,
         assignors: Vec<Box<dyn Assignor>>,
     ) -> Result<(), ClientError> {
-        let _ = (topics.into_iter(), assignors);
-        Ok(())
+        let mut topics: Vec<TopicName> = topics.into_iter().collect();
+        topics.sort();
+        topics.dedup();
+        topics.iter().for_each(|topic| {
+            self.client.want_topic(topic);
+        });
+        self.join(topics, Wanted::Names, assignors)
     }
 
     /// As [`ConsumerCore::subscribe`] for all topics, present and future, whose name satisfies `wanted`.
@@ -86,8 +185,8 @@ impl ConsumerCore {
         wanted: Arc<dyn Fn(&str) -> bool + Send + Sync>,
         assignors: Vec<Box<dyn Assignor>>,
     ) -> Result<(), ClientError> {
-        let _ = (wanted, assignors);
-        Ok(())
+        let all = self.client.want_all_topics();
+        self.join(Vec::new(), Wanted::Matching { wanted, _all: all }, assignors)
     }
 
     /// Changes the topics of a subscription, keeping its assignors; the member rejoins.
@@ -95,28 +194,49 @@ impl ConsumerCore {
     /// # Errors
     /// `Invalid` when not subscribed.
     pub fn change_topics(&mut self, topics: impl IntoIterator<Item = TopicName>) -> Result<(), ClientError> {
-        let _ = topics.into_iter();
-        Ok(())
+        if self.group.is_none() {
+            return Err(ClientError::Invalid("change_topics: not subscribed".into()));
+        }
+        self.subscribe(topics, Vec::new())
     }
 
     /// Stops reading. A member first revokes (an event to acknowledge), then leaves its group.
-    pub fn unsubscribe(&mut self) {}
+    pub fn unsubscribe(&mut self) {
+        match &mut self.group {
+            Some(group) => group.leave(),
+            None => {
+                for name in self.partitions.names() {
+                    self.partitions.remove(&name);
+                }
+            }
+        }
+    }
 
     /// Topics subscribed, in order of names; those that match, for a pattern.
     pub fn subscription(&self) -> Vec<TopicName> {
-        Vec::new()
+        self.group.as_ref().map(|group| group.topics().to_vec()).unwrap_or_default()
     }
 
     /// Partitions that are read, in no particular order.
     pub fn assignment(&self) -> Vec<TopicPartition> {
-        Vec::new()
+        self.partitions.names()
     }
 
     // --- Progress ---
 
     /// Makes all the progress that is possible without waiting: sends what is due, takes what has been answered.
     pub fn step(&mut self, now: Now, waker: &Waker) -> Step {
-        self.client.step(now, waker)
+        let mut step = Step::IDLE;
+        // A round may make the next one possible: metadata a join, a commit a leave, an assignment a fetch. In process
+        // every answer is there at once, so that a few rounds settle everything.
+        for _ in 0..12 {
+            let round = self.round(now, waker);
+            step = Step { did_work: step.did_work || round.did_work, ..round };
+            if !round.did_work {
+                break;
+            }
+        }
+        step
     }
 
     /// The events since the last call, in order.
@@ -126,11 +246,22 @@ impl ConsumerCore {
 
     /// Acknowledges [`ConsumerEvent::Revoked`] or [`ConsumerEvent::Lost`]: the partitions are cleaned up, their offsets
     /// committed. The member gives them up at the next step. Without such an event nothing happens.
-    pub fn revocation_done(&mut self) {}
+    pub fn revocation_done(&mut self) {
+        if let Some(group) = &mut self.group {
+            group.acknowledge();
+        }
+    }
 
     /// Asks for a rebalance; the reason is told to the broker.
     pub fn request_rejoin(&mut self, reason: &str) {
-        let _ = reason;
+        if let Some(group) = &mut self.group {
+            group.request_rejoin(reason);
+        }
+    }
+
+    /// Sends this member's heartbeats from another thread while the owner processes.
+    pub fn keep_alive(&self) -> KeepAlive {
+        self.keep_alive.clone()
     }
 
     /// The next failure that was met and could not be dealt with (refused commits without a ticket, a fatal answer of
@@ -141,16 +272,14 @@ impl ConsumerCore {
 
     /// Whether the member is in its group with an assignment that is complete.
     pub fn is_stable(&self) -> bool {
-        false
+        self.group.as_ref().is_some_and(Group::is_stable)
     }
 
     /// Who this consumer is in its group, for `send_offsets_to_transaction`.
     pub fn group_metadata(&self) -> GroupMetadata {
-        GroupMetadata {
-            group_id: self.config.group_id.clone().unwrap_or_default(),
-            generation: -1,
-            member_id: String::new(),
-            group_instance_id: self.config.group_instance_id.clone(),
+        match &self.group {
+            Some(group) => group.member().clone(),
+            None => outsider(&self.config),
         }
     }
 
@@ -158,26 +287,24 @@ impl ConsumerCore {
 
     /// Whole batches of one partition, if any are there; partitions take turns. Moves the position.
     pub fn take_fetched(&mut self) -> Option<Fetched> {
-        None
+        self.partitions.take()
     }
 
     /// Bytes fetched and not yet taken.
     pub fn buffered_bytes(&self) -> usize {
-        0
+        self.partitions.iter().map(|(_, partition)| partition.buffered_bytes()).sum()
     }
 
     // --- Positions ---
 
     /// Offset of the next record that [`ConsumerCore::take_fetched`] gives; `None` while unknown, or not assigned.
     pub fn position(&self, partition: &TopicPartition) -> Option<Offset> {
-        let _ = partition;
-        None
+        self.known(partition, |partition| partition.position)
     }
 
     /// The position as it would be committed, with the leader epoch of the last record.
     pub fn position_to_commit(&self, partition: &TopicPartition) -> Option<OffsetAndMetadata> {
-        let _ = partition;
-        None
+        self.partitions.get(partition)?.to_commit()
     }
 
     /// Reads on from `offset`. What is buffered is dropped.
@@ -185,7 +312,11 @@ impl ConsumerCore {
     /// # Errors
     /// `Invalid` if the partition is not assigned, or the offset is negative.
     pub fn seek(&mut self, partition: &TopicPartition, offset: Offset) -> Result<(), ClientError> {
-        let _ = (partition, offset);
+        if offset < 0 {
+            return Err(ClientError::Invalid(format!("seek: offset {offset} of {partition} is negative")));
+        }
+        let index = self.assigned(partition)?;
+        self.partitions.seek(index, offset, -1);
         Ok(())
     }
 
@@ -195,7 +326,14 @@ impl ConsumerCore {
     /// # Errors
     /// `Invalid` if a partition is not assigned.
     pub fn seek_to(&mut self, partitions: &[TopicPartition], to: OffsetSpec) -> Result<(), ClientError> {
-        let _ = (partitions, to);
+        for partition in partitions {
+            self.assigned(partition)?;
+        }
+        for partition in partitions {
+            if let Some(index) = self.partitions.index(partition) {
+                self.partitions.enter(index, Phase::NeedsLookup(to));
+            }
+        }
         Ok(())
     }
 
@@ -204,49 +342,50 @@ impl ConsumerCore {
     /// # Errors
     /// `Invalid` if a partition is not assigned, or the policy is `None`.
     pub fn reset(&mut self, partitions: &[TopicPartition], policy: OffsetReset, now: Now) -> Result<(), ClientError> {
-        let _ = (partitions, policy, now);
-        Ok(())
+        let Some(spec) = reset_spec(policy, now.wall_ms) else {
+            return Err(ClientError::Invalid("reset: the policy none leads nowhere".into()));
+        };
+        self.seek_to(partitions, spec)
     }
 
     /// Gives out no batches of these partitions, and fetches none, until resumed. Not known partitions are ignored.
     pub fn pause(&mut self, partitions: &[TopicPartition]) {
-        let _ = partitions;
+        partitions.iter().for_each(|partition| self.partitions.pause(partition, true));
     }
 
     /// Ends a pause.
     pub fn resume(&mut self, partitions: &[TopicPartition]) {
-        let _ = partitions;
+        partitions.iter().for_each(|partition| self.partitions.pause(partition, false));
     }
 
     /// Whether the partition is paused.
     pub fn is_paused(&self, partition: &TopicPartition) -> bool {
-        let _ = partition;
-        false
+        self.partitions.get(partition).is_some_and(|partition| partition.paused)
     }
 
     /// High watermark as the last fetch said; `None` before the first.
     pub fn high_watermark(&self, partition: &TopicPartition) -> Option<Offset> {
-        let _ = partition;
-        None
+        self.known(partition, |partition| partition.high_watermark)
     }
 
     /// The end that this consumer can read to (last stable offset under `read_committed`, else the high watermark), as
     /// the last fetch said; `None` before the first.
     pub fn end_offset(&self, partition: &TopicPartition) -> Option<Offset> {
-        let _ = partition;
-        None
+        let committed = self.config.isolation_level == IsolationLevel::ReadCommitted;
+        self.known(
+            partition,
+            |partition| if committed { partition.last_stable_offset } else { partition.high_watermark },
+        )
     }
 
     /// Log start offset as the last fetch said; `None` before the first.
     pub fn log_start_offset(&self, partition: &TopicPartition) -> Option<Offset> {
-        let _ = partition;
-        None
+        self.known(partition, |partition| partition.log_start_offset)
     }
 
     /// How many offsets lie between the position and [`ConsumerCore::end_offset`]; `None` while either is unknown.
     pub fn lag(&self, partition: &TopicPartition) -> Option<i64> {
-        let _ = partition;
-        None
+        Some((self.end_offset(partition)? - self.position(partition)?).max(0))
     }
 
     // --- Asking brokers ---
@@ -254,13 +393,12 @@ impl ConsumerCore {
     /// Begins to commit these offsets, in order with other commits; failures that may pass are retried for
     /// `default.api.timeout.ms`. The result is kept until it is asked for.
     pub fn commit(&mut self, offsets: Vec<(TopicPartition, OffsetAndMetadata)>) -> CommitTicket {
-        let _ = offsets;
-        CommitTicket(0)
+        self.commits.begin(offsets)
     }
 
     /// As [`ConsumerCore::commit`], without retries and without a result; a failure is an error of `take_error`.
     pub fn commit_and_forget(&mut self, offsets: Vec<(TopicPartition, OffsetAndMetadata)>) {
-        let _ = offsets;
+        self.commits.begin_and_forget(offsets);
     }
 
     /// The commit's result, once; `None` while it is under way.
@@ -268,43 +406,161 @@ impl ConsumerCore {
     /// `Rebalanced`: the generation is over, what was revoked or lost may not be committed any more; `Fenced`: another
     /// instance has taken over.
     pub fn commit_result(&mut self, ticket: CommitTicket) -> Option<Result<(), ClientError>> {
-        let _ = ticket;
-        None
+        self.commits.result(ticket)
     }
 
     /// Begins to ask for the group's committed offsets.
     pub fn committed(&mut self, partitions: Vec<TopicPartition>) -> CommittedTicket {
-        let _ = partitions;
-        CommittedTicket(0)
+        self.commits.ask(partitions)
     }
 
     /// The answer, once; `None` while it is under way. A partition without committed offset has `None`.
     pub fn committed_result(&mut self, ticket: CommittedTicket) -> Option<CommittedResult> {
-        let _ = ticket;
-        None
+        self.commits.answer(ticket)
     }
 
     /// Begins to look up offsets; the partitions need not be assigned.
     pub fn list_offsets(&mut self, offsets: Vec<(TopicPartition, OffsetSpec)>) -> OffsetsTicket {
-        let _ = offsets;
-        OffsetsTicket(0)
+        self.lookups.begin(offsets)
     }
 
     /// The answer, once; `None` while it is under way. A time after the last record has `None`.
     pub fn list_offsets_result(&mut self, ticket: OffsetsTicket) -> Option<ListOffsetsResult> {
-        let _ = ticket;
-        None
+        self.lookups.result(ticket)
     }
 
     // --- The end ---
 
     /// Begins to close: commits (under `enable.auto.commit`), revokes (an event to acknowledge), leaves the group at once.
     /// Go on stepping until [`ConsumerCore::is_closed`].
-    pub fn begin_close(&mut self) {}
+    pub fn begin_close(&mut self) {
+        self.closing = true;
+        match &mut self.group {
+            Some(group) => group.leave(),
+            None if self.config.enable_auto_commit && self.config.group_id.is_some() => {
+                self.commits.begin_auto(self.partitions.positions());
+            }
+            None => {}
+        }
+    }
 
     /// Whether closing is complete.
     pub fn is_closed(&self) -> bool {
-        true
+        self.closed
+    }
+
+    fn join(
+        &mut self,
+        topics: Vec<TopicName>,
+        wanted: Wanted,
+        assignors: Vec<Box<dyn Assignor>>,
+    ) -> Result<(), ClientError> {
+        if self.closing {
+            return Err(ClientError::Closed("the consumer"));
+        }
+        if let Some(group) = &mut self.group {
+            return group.change(topics, wanted, assignors);
+        }
+        if self.config.group_id.is_none() {
+            return Err(ClientError::Invalid("subscribe needs group.id; without one, assign partitions".into()));
+        }
+        if self.partitions.len() > 0 {
+            return Err(ClientError::Invalid("subscribe: partitions are assigned by hand; unsubscribe first".into()));
+        }
+        let backoff = Backoff::new(self.config.retry_backoff_ms, self.config.retry_backoff_max_ms);
+        let group = Group::new(outsider(&self.config), assignors, wanted, topics, self.keep_alive.clone(), backoff)?;
+        self.group = Some(group);
+        Ok(())
+    }
+
+    fn known(&self, name: &TopicPartition, offset: impl Fn(&Partition) -> Offset) -> Option<Offset> {
+        self.partitions.get(name).map(offset).filter(|offset| *offset >= 0)
+    }
+
+    fn assigned(&self, name: &TopicPartition) -> Result<usize, ClientError> {
+        self.partitions
+            .index(name)
+            .ok_or_else(|| ClientError::Invalid(format!("{name} is not assigned to this consumer")))
+    }
+
+    /// One round over all parts.
+    fn round(&mut self, now: Now, waker: &Waker) -> Step {
+        let mut step = self.client.step(now, waker);
+        if self.client.metadata_version() != self.metadata.version {
+            self.metadata = self.client.metadata();
+            self.partitions.learn_leaders(&self.metadata);
+            step.did_work = true;
+        }
+        if self.closed {
+            return step;
+        }
+        let Self { client, config, metadata, partitions, events, errors, rng, .. } = self;
+        let mut context = Context { client, config, metadata, partitions, events, errors, rng, now, waker };
+        let mut commit = false;
+        let mut left = false;
+        if let Some(group) = &mut self.group {
+            let (one, wish) = group.step(&mut context, &self.group_lane, &self.lane, self.commits.is_idle());
+            step = step.and(one);
+            commit = wish.commit;
+            left = group.is_left();
+        }
+        if left {
+            self.group = None;
+            step.did_work = true;
+        }
+        let ready = self.group.as_ref().map_or(config.group_id.is_some(), Group::is_stable);
+        if config.enable_auto_commit && ready && context.partitions.len() > 0 {
+            let at = *self.next_auto_commit.get_or_insert(now.ticks_ms + config.auto_commit_interval_ms);
+            commit |= now.ticks_ms >= at;
+            step = step.wake_at(at.max(now.ticks_ms + 1));
+        }
+        if commit {
+            self.next_auto_commit = Some(now.ticks_ms + config.auto_commit_interval_ms.max(1));
+            self.commits.begin_auto(context.partitions.positions());
+        }
+        let outside = outsider(config);
+        let member = self.group.as_ref().map_or(&outside, Group::member);
+        let mut lost: Option<(ErrorCode, i32)> = None;
+        let in_group = self.group.is_some();
+        step = step.and(self.commits.step(&mut context, &self.lane, member, in_group, &mut lost));
+        if let Some((code, generation)) = lost
+            && let Some(group) = &mut self.group
+        {
+            group.generation_lost(code, generation, &mut context);
+        }
+        step = step.and(self.lookups.step(&mut context, &self.lane));
+        step = step.and(self.validation.step(&mut context, &self.lane));
+        if self.closing && self.group.is_none() && self.commits.is_idle() {
+            self.fetcher.close(&mut context);
+            self.closed = true;
+            return step;
+        }
+        step = step.and(self.fetcher.step(&mut context));
+        self.partitions.settle_attention();
+        step
+    }
+
+    /// Where the owner stands in what it took, when it hands on only part of it at a time.
+    pub(crate) fn set_position(&mut self, name: &TopicPartition, offset: Offset, leader_epoch: i32) {
+        if let Some(partition) = self.partitions.get_mut(name) {
+            (partition.position, partition.position_epoch) = (offset, leader_epoch);
+        }
+    }
+
+    /// Changes whenever what was taken before is void: a seek, a reset, a new assignment. `None` while nothing of the
+    /// partition may be handed out.
+    pub(crate) fn serial(&self, name: &TopicPartition) -> Option<u64> {
+        self.partitions.get(name).filter(|partition| !partition.revoking).map(|partition| partition.serial)
+    }
+}
+
+/// Who this consumer is outside the group.
+fn outsider(config: &ConsumerConfig) -> GroupMetadata {
+    GroupMetadata {
+        group_id: config.group_id.clone().unwrap_or_default(),
+        generation: -1,
+        member_id: String::new(),
+        group_instance_id: config.group_instance_id.clone(),
     }
 }
 

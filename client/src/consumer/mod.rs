@@ -3,10 +3,18 @@
 //! [`ConsumerCore`] is the machine: stepped by its owner, it hands over whole batches without a copy.
 
 pub mod assignor;
+mod batch_filter;
+mod commits;
 mod config;
 mod core;
 mod embedded_protocol;
+mod fetcher;
+mod group;
+mod keep_alive;
+mod lookups;
+mod partitions;
 mod types;
+mod validation;
 
 pub use self::core::{CommittedResult, ConsumerCore, ListOffsetsResult};
 pub use assignor::{
@@ -17,6 +25,7 @@ pub use config::{ConsumerConfig, IsolationLevel};
 pub use embedded_protocol::{
     MalformedProtocol, decode_assignment, decode_subscription, encode_assignment, encode_subscription,
 };
+pub use keep_alive::KeepAlive;
 pub use types::{
     CommitTicket, CommittedTicket, ConsumerEvent, Fetched, GroupMetadata, OffsetAndMetadata, OffsetAndTimestamp,
     OffsetReset, OffsetSpec, OffsetsTicket,

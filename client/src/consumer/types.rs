@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use base::{LeaderEpoch, Offset, Timestamp, TopicName, TopicPartition};
+use base::{LeaderEpoch, Offset, Timestamp, TopicPartition};
 use bytes::Bytes;
 
 /// An offset to commit, or one that was committed.
@@ -218,14 +218,6 @@ pub struct CommittedTicket(pub(crate) u64);
 /// A look-up of offsets under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OffsetsTicket(pub(crate) u64);
-
-/// Topics of `partitions`, each once, in order of names.
-pub(crate) fn topics_of(partitions: &[TopicPartition]) -> Vec<TopicName> {
-    let mut topics: Vec<TopicName> = partitions.iter().map(|partition| partition.topic.clone()).collect();
-    topics.sort();
-    topics.dedup();
-    topics
-}
 
 #[cfg(test)]
 mod tests {

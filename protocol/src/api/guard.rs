@@ -11,6 +11,8 @@
 //!   value larger than what is left: every length decoder refuses that, a plain number does not mind. Only if
 //!   something was replaced and the pass still succeeded, a second pass reads the true values; all the lengths are
 //!   known to be sane by then.
+//!
+//! Up to [`HARMLESS_LENGTH`] a length may lie: the decoder finds out at the end of the bytes.
 
 use std::ops::Range;
 
@@ -23,6 +25,10 @@ use super::wire::CodecError;
 /// Largest body of a message that carries no record batches. An array element may take some hundred bytes of memory
 /// per byte on the wire, so this also bounds what a hostile length can reserve.
 pub(crate) const MAX_BODY_BYTES: usize = 32 << 20;
+
+/// Elements for which room may be reserved whatever the bytes hold. Above the tag numbers and most of the plain numbers
+/// that stand where a length could.
+const HARMLESS_LENGTH: usize = 1 << 16;
 
 /// What stands for a length that cannot be one.
 const REFUSED_LENGTH: i32 = -2;
@@ -49,6 +55,10 @@ pub(crate) fn decode<T: Decodable>(bytes: Bytes, version: i16, message: &'static
 }
 
 impl Guarded {
+    fn is_plausible_length(&self, length: u64) -> bool {
+        length <= HARMLESS_LENGTH.max(self.bytes.len()) as u64
+    }
+
     /// The unsigned varint at the front, or more than any length if it never ends.
     fn peek_varint(&self) -> u64 {
         let mut value = 0;
@@ -76,9 +86,8 @@ impl Buf for Guarded {
     }
 
     fn try_get_u8(&mut self) -> Result<u8, TryGetError> {
-        // A boolean or the last byte of a varint is below 0x80 and claims at most 127.
-        let first = self.bytes.first().copied().unwrap_or(0);
-        if (first >= 0x80 || usize::from(first) > self.bytes.len()) && self.peek_varint() > self.bytes.len() as u64 {
+        // A boolean, the last byte of a varint, or a short length: below 0x80.
+        if self.bytes.first().is_some_and(|first| *first >= 0x80) && !self.is_plausible_length(self.peek_varint()) {
             return Err(TryGetError { requested: self.bytes.len() + 1, available: self.bytes.len() });
         }
         self.bytes.try_get_u8()
@@ -86,7 +95,7 @@ impl Buf for Guarded {
 
     fn try_get_i32(&mut self) -> Result<i32, TryGetError> {
         let value = self.bytes.try_get_i32()?;
-        if self.replace && usize::try_from(value).is_ok_and(|length| length > self.bytes.len()) {
+        if self.replace && value > 0 && !self.is_plausible_length(value as u64) {
             self.replaced = true;
             return Ok(REFUSED_LENGTH);
         }

@@ -8,6 +8,24 @@
 //! offset, length, leader epoch and magic lie outside the CRC, so a broker can set them without touching the rest.
 //!
 //! Every malformed input is a [`RecordError`]; nothing is allocated by a length that the input merely declares.
+//!
+//! ```
+//! use protocol::record::{BatchBuilder, BuilderOptions, Compression, HeadersRef, batches};
+//!
+//! let mut builder = BatchBuilder::new(Compression::Lz4, BuilderOptions::default());
+//! builder.append(1_700_000_000_000, Some(b"user-1"), Some(b"clicked"), HeadersRef::EMPTY)?;
+//! let bytes = builder.build()?;
+//!
+//! for batch in batches(&bytes) {
+//!     let batch = batch?;
+//!     batch.verify_crc()?;
+//!     for record in &batch.records()? {
+//!         let record = record?;
+//!         assert_eq!((record.offset, record.value), (0, Some(b"clicked".as_slice())));
+//!     }
+//! }
+//! # Ok::<(), protocol::record::RecordError>(())
+//! ```
 
 mod batch;
 mod builder;

@@ -1,0 +1,485 @@
+//! The group coordinator: the shards, their log, their locks, and the requests that wait for them.
+//!
+//! One lock per shard (a partition of `__consumer_offsets`). Under it a request changes the shard and its records are
+//! appended, so that the log has them in the order of the changes; what the records hold back waits in `in_flight` until
+//! the log says that they are durable. Answers leave through an outbox that is emptied after the lock is released.
+//!
+//! The log may say so from inside `append`, with the lock held, or from another thread meanwhile. So it only notes the
+//! result in `done` and tries the lock; whoever holds the lock looks at `done` once more after letting go.
+//!
+//! A shard is read from its log when it is first asked for, or by [`Coordinator::step`], one shard at a time.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use super::config::GroupConfig;
+use super::environment::{GroupEnvironment, partition_of};
+use super::output::{Continuation, JoinAnswer, Output, SyncAnswer, Ticket};
+use super::records::{Decoded, GroupRecord, decode};
+use super::shard::Shard;
+use crate::dispatch::Responder;
+use base::hash::HashMap;
+use base::{Now, Offset, PartitionId};
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use protocol::api::{ErrorCode, Response};
+use protocol::record::{
+    BatchBuilder, BuilderOptions, Compression, Control, HeadersRef, RecordBatch, batches, parse_control,
+};
+use uuid::Uuid;
+
+/// What a request that waits for records does once they are durable (`Ok`) or have failed; called without locks.
+pub type Held = Box<dyn FnOnce(Result<(), ErrorCode>) + Send>;
+
+/// A request that is answered with what `build` makes once its records are durable or have failed.
+pub fn held(
+    responder: Responder,
+    build: impl FnOnce(Result<(), ErrorCode>) -> Response + Send + 'static,
+) -> Option<Held> {
+    Some(Box::new(move |result| responder.send(build(result))))
+}
+
+/// A JoinGroup or SyncGroup that waits for its group.
+enum Waiting {
+    Join(Box<dyn FnOnce(JoinAnswer) + Send>),
+    Sync(Box<dyn FnOnce(SyncAnswer) + Send>),
+}
+
+/// Answers to be given without locks.
+type Outbox = Vec<Box<dyn FnOnce() + Send>>;
+
+struct InFlight {
+    id: u64,
+    output: Output,
+    held: Option<Held>,
+    /// When the answer is given up, in ticks; the records may still become durable later.
+    deadline: i64,
+    result: Option<Result<Offset, ErrorCode>>,
+}
+
+#[derive(Default)]
+struct CellState {
+    shard: Shard,
+    loaded: bool,
+    in_flight: VecDeque<InFlight>,
+    next_id: u64,
+    waiting: HashMap<Ticket, Waiting>,
+    outbox: Outbox,
+}
+
+struct Cell {
+    partition: PartitionId,
+    state: Mutex<CellState>,
+    /// Results of appends that the shard has not heard of yet.
+    done: Mutex<VecDeque<(u64, Result<Offset, ErrorCode>)>>,
+    /// When it wants to be stepped, in ticks; `i64::MIN` before it is loaded.
+    wake: AtomicI64,
+}
+
+struct Inner {
+    config: GroupConfig,
+    cells: RwLock<Vec<Arc<Cell>>>,
+    tickets: AtomicU64,
+}
+
+/// All groups of this broker. Cheap to clone.
+#[derive(Clone)]
+pub struct Coordinator {
+    inner: Arc<Inner>,
+}
+
+/// One shard, locked, within one request.
+pub struct Session<'a> {
+    state: &'a mut CellState,
+    cell: &'a Arc<Cell>,
+    inner: &'a Arc<Inner>,
+    environment: &'a Arc<dyn GroupEnvironment>,
+    /// When the request was taken up.
+    pub now: Now,
+}
+
+impl Coordinator {
+    /// A coordinator of no groups yet; they are read from the log as they are asked for.
+    pub fn new(config: GroupConfig) -> Self {
+        Self { inner: Arc::new(Inner { config, cells: RwLock::default(), tickets: AtomicU64::new(0) }) }
+    }
+
+    /// Its settings.
+    pub fn config(&self) -> &GroupConfig {
+        &self.inner.config
+    }
+
+    /// Runs `work` on the shard of `group`.
+    ///
+    /// # Errors
+    /// `CoordinatorNotAvailable` while `__consumer_offsets` does not exist; as the log's when it cannot be read.
+    pub fn with_group<R>(
+        &self,
+        environment: &Arc<dyn GroupEnvironment>,
+        group: &str,
+        now: Now,
+        work: impl FnOnce(&mut Session<'_>) -> R,
+    ) -> Result<R, ErrorCode> {
+        let partitions = environment.offsets_partitions().ok_or(ErrorCode::CoordinatorNotAvailable)?;
+        let cell = self.inner.cell(partition_of(group, partitions), partitions);
+        self.inner.with_cell(environment, &cell, now, work)
+    }
+
+    /// Runs `work` on every shard; one that cannot be read gives its error.
+    pub fn with_all<R>(
+        &self,
+        environment: &Arc<dyn GroupEnvironment>,
+        now: Now,
+        mut work: impl FnMut(&mut Session<'_>) -> R,
+    ) -> Vec<Result<R, ErrorCode>> {
+        let partitions = environment.offsets_partitions().unwrap_or(0);
+        (0..partitions)
+            .map(|index| {
+                let cell = self.inner.cell(index, partitions);
+                self.inner.with_cell(environment, &cell, now, &mut work)
+            })
+            .collect()
+    }
+
+    /// Removes all offsets of topics that were deleted.
+    pub fn forget_topics(
+        &self,
+        environment: &Arc<dyn GroupEnvironment>,
+        now: Now,
+        topics: &BTreeSet<(Arc<str>, Uuid)>,
+    ) {
+        self.with_all(environment, now, |session| {
+            let output = session.shard().forget_topics(topics);
+            session.submit(output, None);
+        });
+    }
+
+    /// Does what is due at `now`: loading, session timeouts, rebalances, expiry. Returns whether something was done, and
+    /// when it wants to be called next, in ticks.
+    pub fn step(&self, environment: &Arc<dyn GroupEnvironment>, now: Now) -> (bool, Option<i64>) {
+        let Some(partitions) = environment.offsets_partitions() else { return (false, None) };
+        let mut worked = false;
+        let mut next: Option<i64> = None;
+        for index in 0..partitions {
+            let cell = self.inner.cell(index, partitions);
+            let wake = cell.wake.load(Ordering::Acquire);
+            if wake <= now.ticks_ms && !(worked && wake == i64::MIN) {
+                worked = true;
+                let stepped = self.inner.with_cell(environment, &cell, now, |session| session.step());
+                if let Err(error) = stepped {
+                    tracing::warn!(partition = index, error = error.name(), "cannot load __consumer_offsets");
+                    next = Some(next.map_or(now.ticks_ms + 1_000, |next| next.min(now.ticks_ms + 1_000)));
+                    continue;
+                }
+            }
+            let wake = cell.wake.load(Ordering::Acquire);
+            if wake != i64::MAX {
+                let wake = wake.max(now.ticks_ms);
+                next = Some(next.map_or(wake, |next| next.min(wake)));
+            }
+        }
+        (worked, next)
+    }
+}
+
+impl std::fmt::Debug for Coordinator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Coordinator").field("config", &self.inner.config).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    fn cell(&self, index: PartitionId, partitions: i32) -> Arc<Cell> {
+        let at = usize::try_from(index).unwrap_or(0);
+        if let Some(cell) = self.cells.read().get(at) {
+            return Arc::clone(cell);
+        }
+        let mut cells = self.cells.write();
+        for partition in cells.len() as i32..partitions.max(index + 1) {
+            cells.push(Arc::new(Cell {
+                partition,
+                state: Mutex::default(),
+                done: Mutex::default(),
+                wake: AtomicI64::new(i64::MIN),
+            }));
+        }
+        Arc::clone(&cells[at])
+    }
+
+    fn with_cell<R>(
+        self: &Arc<Self>,
+        environment: &Arc<dyn GroupEnvironment>,
+        cell: &Arc<Cell>,
+        now: Now,
+        work: impl FnOnce(&mut Session<'_>) -> R,
+    ) -> Result<R, ErrorCode> {
+        let mut state = cell.state.lock();
+        if !state.loaded {
+            state.shard = load(environment.as_ref(), cell.partition, now).map_err(answer_code)?;
+            state.loaded = true;
+        }
+        let mut session = Session { state: &mut state, cell, inner: self, environment, now };
+        let result = work(&mut session);
+        session.settle();
+        let outbox = self.finish(&mut state, cell, environment);
+        drop(state);
+        send(outbox);
+        self.drain(environment, cell, now);
+        Ok(result)
+    }
+
+    /// Takes up results that came while the lock was held; by whoever held it, or by whoever brings them.
+    fn drain(self: &Arc<Self>, environment: &Arc<dyn GroupEnvironment>, cell: &Arc<Cell>, now: Now) {
+        while !cell.done.lock().is_empty() {
+            let Some(mut state) = cell.state.try_lock() else { return };
+            Session { state: &mut state, cell, inner: self, environment, now }.settle();
+            let outbox = self.finish(&mut state, cell, environment);
+            drop(state);
+            send(outbox);
+        }
+    }
+
+    fn finish(&self, state: &mut CellState, cell: &Cell, environment: &Arc<dyn GroupEnvironment>) -> Outbox {
+        let answers = state.in_flight.iter().map(|flight| flight.deadline);
+        let wake = answers.chain(state.shard.next_wake()).min().unwrap_or(i64::MAX);
+        if wake < cell.wake.swap(wake, Ordering::AcqRel) {
+            environment.wake_at(wake);
+        }
+        std::mem::take(&mut state.outbox)
+    }
+}
+
+fn send(outbox: Outbox) {
+    for answer in outbox {
+        answer();
+    }
+}
+
+impl Session<'_> {
+    /// The groups.
+    pub fn shard(&mut self) -> &mut Shard {
+        &mut self.state.shard
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &GroupConfig {
+        &self.inner.config
+    }
+
+    /// A ticket under which a JoinGroup waits; `build` makes its response.
+    pub fn hold_join(
+        &mut self,
+        responder: Responder,
+        build: impl FnOnce(JoinAnswer) -> Response + Send + 'static,
+    ) -> Ticket {
+        self.hold(Waiting::Join(Box::new(move |answer| responder.send(build(answer)))))
+    }
+
+    /// A ticket under which a SyncGroup waits; `build` makes its response.
+    pub fn hold_sync(
+        &mut self,
+        responder: Responder,
+        build: impl FnOnce(SyncAnswer) -> Response + Send + 'static,
+    ) -> Ticket {
+        self.hold(Waiting::Sync(Box::new(move |answer| responder.send(build(answer)))))
+    }
+
+    fn hold(&mut self, waiting: Waiting) -> Ticket {
+        let ticket = self.inner.tickets.fetch_add(1, Ordering::Relaxed);
+        self.state.waiting.insert(ticket, waiting);
+        ticket
+    }
+
+    /// Appends what `output` has to append. Its answers, and that of `held`, leave once that is durable; at once when
+    /// there is nothing to append.
+    pub fn submit(&mut self, output: Output, held: Option<Held>) {
+        if output.records.is_empty() {
+            self.answer(output.joins, output.syncs);
+            if let Some(held) = held {
+                self.state.outbox.push(Box::new(move || held(Ok(()))));
+            }
+            return;
+        }
+        let batch = encode_batch(&output.records, self.now);
+        let id = self.state.next_id;
+        self.state.next_id += 1;
+        self.state.in_flight.push_back(InFlight {
+            id,
+            output,
+            held,
+            deadline: self.now.ticks_ms.saturating_add(self.inner.config.commit_timeout_ms),
+            result: None,
+        });
+        let batch = match batch {
+            Ok(batch) => batch,
+            Err(error) => return self.cell.done.lock().push_back((id, Err(error))),
+        };
+        let cell = Arc::clone(self.cell);
+        let inner = Arc::downgrade(self.inner);
+        let environment: Weak<dyn GroupEnvironment> = Arc::downgrade(self.environment);
+        let done = move |result: Result<Offset, ErrorCode>| {
+            cell.done.lock().push_back((id, result));
+            if let (Some(inner), Some(environment)) = (inner.upgrade(), environment.upgrade()) {
+                let now = environment.now();
+                inner.drain(&environment, &cell, now);
+            }
+        };
+        self.environment.append(self.cell.partition, batch, Box::new(done));
+    }
+
+    /// Takes up the results of appends, in the order of the log.
+    fn settle(&mut self) {
+        loop {
+            let results = std::mem::take(&mut *self.cell.done.lock());
+            if results.is_empty() {
+                return;
+            }
+            for (id, result) in results {
+                if let Some(flight) = self.state.in_flight.iter_mut().find(|flight| flight.id == id) {
+                    flight.result = Some(result);
+                }
+            }
+            while let Some(result) = self.state.in_flight.front().and_then(|flight| flight.result) {
+                let Some(flight) = self.state.in_flight.pop_front() else { break };
+                let result = result.map_err(answer_code);
+                let config = &self.inner.config;
+                let next = self.state.shard.stored(flight.output, result, self.now, config);
+                if let Some(held) = flight.held {
+                    self.state.outbox.push(Box::new(move || held(result.map(|_| ()))));
+                }
+                self.submit(next, None);
+            }
+        }
+    }
+
+    fn answer(&mut self, joins: Vec<(Ticket, JoinAnswer)>, syncs: Vec<(Ticket, SyncAnswer)>) {
+        for (ticket, answer) in joins {
+            if let Some(Waiting::Join(reply)) = self.state.waiting.remove(&ticket) {
+                self.state.outbox.push(Box::new(move || reply(answer)));
+            }
+        }
+        for (ticket, answer) in syncs {
+            if let Some(Waiting::Sync(reply)) = self.state.waiting.remove(&ticket) {
+                self.state.outbox.push(Box::new(move || reply(answer)));
+            }
+        }
+    }
+
+    fn step(&mut self) {
+        let now = self.now;
+        let mut late = Vec::new();
+        for flight in &mut self.state.in_flight {
+            if flight.deadline <= now.ticks_ms {
+                flight.deadline = i64::MAX;
+                // Offsets and removals take effect whenever they become durable; everything else has failed.
+                let apply = flight.output.continuation == Some(Continuation::Apply);
+                let continuation = if apply { None } else { flight.output.continuation.take() };
+                let joins = std::mem::take(&mut flight.output.joins);
+                let syncs = std::mem::take(&mut flight.output.syncs);
+                late.push((Output { continuation, joins, syncs, ..Output::default() }, flight.held.take()));
+            }
+        }
+        for (output, held) in late {
+            let error = ErrorCode::CoordinatorNotAvailable;
+            if let Some(held) = held {
+                self.state.outbox.push(Box::new(move || held(Err(error))));
+            }
+            let next = self.state.shard.stored(output, Err(error), now, &self.inner.config);
+            self.submit(next, None);
+        }
+        for output in self.state.shard.step(now, &self.inner.config) {
+            self.submit(output, None);
+        }
+    }
+}
+
+/// What a client is told when a record could not be written, as in Kafka.
+fn answer_code(error: ErrorCode) -> ErrorCode {
+    match error {
+        ErrorCode::UnknownTopicOrPartition
+        | ErrorCode::NotEnoughReplicas
+        | ErrorCode::NotEnoughReplicasAfterAppend
+        | ErrorCode::RequestTimedOut => ErrorCode::CoordinatorNotAvailable,
+        ErrorCode::NotLeaderOrFollower | ErrorCode::KafkaStorageError => ErrorCode::NotCoordinator,
+        ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge | ErrorCode::InvalidFetchSize => {
+            ErrorCode::UnknownServerError
+        }
+        other => other,
+    }
+}
+
+/// One uncompressed batch of all records; those of one operation are atomic.
+fn encode_batch(records: &[GroupRecord], now: Now) -> Result<Bytes, ErrorCode> {
+    let mut builder = BatchBuilder::new(Compression::None, BuilderOptions::default());
+    for record in records {
+        let (key, value) = record.encode().map_err(|error| {
+            tracing::warn!(%error, "cannot write a group's record");
+            ErrorCode::UnknownServerError
+        })?;
+        builder
+            .append(now.wall_ms, Some(&key), value.as_deref(), HeadersRef::EMPTY)
+            .map_err(|_| ErrorCode::UnknownServerError)?;
+    }
+    builder.build().map_err(|_| ErrorCode::UnknownServerError)
+}
+
+/// Reads a whole shard from its log.
+fn load(environment: &dyn GroupEnvironment, partition: PartitionId, now: Now) -> Result<Shard, ErrorCode> {
+    let mut shard = Shard::default();
+    let mut next: Offset = 0;
+    loop {
+        let bytes = environment.read(partition, next)?;
+        let before = next;
+        for batch in batches(&bytes) {
+            let batch = batch.map_err(|error| {
+                tracing::error!(partition, offset = next, %error, "__consumer_offsets is corrupt");
+                ErrorCode::KafkaStorageError
+            })?;
+            if batch.header().last_offset() >= next {
+                replay_batch(&mut shard, &batch, now);
+                next = batch.header().next_offset();
+            }
+        }
+        if next == before {
+            shard.loaded();
+            return Ok(shard);
+        }
+    }
+}
+
+/// Replays one batch of a partition of `__consumer_offsets`; records that cannot be read are named in the log and left out.
+pub fn replay_batch(shard: &mut Shard, batch: &RecordBatch, now: Now) {
+    let header = *batch.header();
+    let skip = |offset: Offset, error: &dyn std::fmt::Display| {
+        tracing::warn!(offset, %error, "a record of __consumer_offsets cannot be read and is left out");
+    };
+    let records = match batch.records() {
+        Ok(records) => records,
+        Err(error) => return skip(header.base_offset, &error),
+    };
+    for record in &records {
+        let record = match record {
+            Ok(record) => record,
+            Err(error) => return skip(header.base_offset, &error),
+        };
+        if header.attributes.is_control() {
+            match parse_control(record.key, record.value) {
+                Ok(Control::EndTransaction(marker)) => {
+                    shard.replay_marker(header.producer_id, marker.committed);
+                }
+                Ok(_) => {}
+                Err(error) => skip(record.offset, &error),
+            }
+            continue;
+        }
+        let producer = header.attributes.is_transactional().then_some(header.producer_id);
+        match decode(record.key.unwrap_or_default(), record.value) {
+            Ok(Decoded::Record(record_read)) => shard.replay(record_read, record.offset, producer, now),
+            Ok(Decoded::Other { key_type }) => {
+                tracing::debug!(key_type, offset = record.offset, "a record of another kind of group is left out");
+            }
+            Err(error) => skip(record.offset, &error),
+        }
+    }
+}

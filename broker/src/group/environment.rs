@@ -1,0 +1,76 @@
+//! What the group coordinator needs of the broker around it: the log of `__consumer_offsets`, time, and the topics.
+
+use std::sync::Arc;
+
+use base::{Now, Offset, PartitionId};
+use bytes::Bytes;
+use protocol::api::ErrorCode;
+use uuid::Uuid;
+
+/// Told once an appended batch is committed: the offset of its first record, or why it will not be.
+pub type Done = Box<dyn FnOnce(Result<Offset, ErrorCode>) + Send>;
+
+/// The broker, as the group coordinator sees it.
+pub trait GroupEnvironment: Send + Sync {
+    /// The present moment.
+    fn now(&self) -> Now;
+
+    /// The bytes of a random UUID, for member ids.
+    fn random_uuid(&self) -> [u8; 16];
+
+    /// Number of partitions of `__consumer_offsets`; `None` while the topic does not exist.
+    fn offsets_partitions(&self) -> Option<i32>;
+
+    /// Has `__consumer_offsets` made, if it does not exist; it may come later than this returns.
+    ///
+    /// # Errors
+    /// When it cannot be made now.
+    fn create_offsets_topic(&self) -> Result<(), ErrorCode>;
+
+    /// Appends a batch to a partition of `__consumer_offsets`. `done` is called once, when the batch is durable or has
+    /// failed; perhaps before this returns, on any thread, and for one partition in the order of the appends.
+    fn append(&self, partition: PartitionId, batch: Bytes, done: Done);
+
+    /// Whole batches of a partition of `__consumer_offsets` from the one that holds `from` on, up to the end of the log
+    /// or some bound of bytes; empty at the end.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    fn read(&self, partition: PartitionId, from: Offset) -> Result<Bytes, ErrorCode>;
+
+    /// Id and number of partitions of a topic.
+    fn topic(&self, name: &str) -> Option<(Uuid, i32)>;
+
+    /// Name of the topic with this id.
+    fn topic_name(&self, id: Uuid) -> Option<Arc<str>>;
+
+    /// Sees to it that the coordinator is stepped at `ticks_ms` at the latest.
+    fn wake_at(&self, ticks_ms: i64);
+}
+
+/// Hash of a string as `java.lang.String.hashCode`: over UTF-16 units.
+pub fn java_hash(text: &str) -> i32 {
+    text.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)))
+}
+
+/// The partition of `__consumer_offsets` that holds a group: the absolute value of its hash, modulo. (Not the sign-bit
+/// mask that producers use.)
+pub fn partition_of(group: &str, partitions: i32) -> PartitionId {
+    java_hash(group).checked_abs().unwrap_or(0) % partitions.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_those_of_java() {
+        assert_eq!(java_hash(""), 0);
+        assert_eq!(java_hash("hello"), 99_162_322);
+        assert_eq!(java_hash("polygenelubricants"), i32::MIN);
+        assert_eq!(java_hash("\u{1F600}"), 0xD83D * 31 + 0xDE00);
+        assert_eq!(partition_of("polygenelubricants", 50), 0);
+        // As found in files of the reference.
+        assert_eq!(["a-g-txn", "a-g-classic", "a-g-modern", "a-app"].map(|group| partition_of(group, 2)), [0, 0, 1, 1]);
+    }
+}

@@ -1,0 +1,214 @@
+//! The group coordinator in its broker: which requests it serves, and how it reaches log, topics and time.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock, Weak};
+
+use base::{Now, Offset, PartitionId, TopicPartition};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use protocol::api::messages::InitProducerIdRequest;
+use protocol::api::{ApiKey, ErrorCode, Request};
+use storage::log::ReadLimit;
+use uuid::Uuid;
+
+use super::config::GroupConfig;
+use super::coordinator::Coordinator;
+use super::environment::{Done, GroupEnvironment};
+use super::producer_ids::{BLOCK_SIZE, ProducerIds};
+use crate::broker::BrokerState;
+use crate::config::BrokerConfig;
+use crate::dispatch::{Outcome, RequestContext};
+use crate::handlers;
+use crate::partition::Partition;
+use crate::waiters::Delayed;
+
+const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
+/// How much of a shard's log is read at once.
+const LOAD_BYTES: usize = 1 << 20;
+
+/// APIs of groups, offsets and producer ids that are served.
+pub const SERVED: &[ApiKey] = &[
+    ApiKey::OffsetCommit,
+    ApiKey::OffsetFetch,
+    ApiKey::FindCoordinator,
+    ApiKey::JoinGroup,
+    ApiKey::Heartbeat,
+    ApiKey::LeaveGroup,
+    ApiKey::SyncGroup,
+    ApiKey::DescribeGroups,
+    ApiKey::ListGroups,
+    ApiKey::InitProducerId,
+    ApiKey::DeleteGroups,
+    ApiKey::OffsetDelete,
+];
+
+/// Hands a request to its handler; gives back what is no group request.
+pub fn dispatch(state: &Arc<BrokerState>, context: &RequestContext, request: Request) -> Result<Outcome, Box<Request>> {
+    let access = &state.groups.access(state);
+    Ok(match request {
+        Request::OffsetCommit(body) => handlers::offset_commit::serve(access, context, body),
+        Request::OffsetFetch(body) => handlers::offset_fetch::serve(access, context, body),
+        Request::FindCoordinator(body) => {
+            handlers::find_coordinator::serve(access, context, state.config.node_id, body)
+        }
+        Request::JoinGroup(body) => handlers::join_group::serve(access, context, body),
+        Request::Heartbeat(body) => handlers::heartbeat::serve(access, context, body),
+        Request::LeaveGroup(body) => handlers::leave_group::serve(access, context, body),
+        Request::SyncGroup(body) => handlers::sync_group::serve(access, context, body),
+        Request::DescribeGroups(body) => handlers::describe_groups::serve(access, context, body),
+        Request::ListGroups(body) => handlers::list_groups::serve(access, context, body),
+        Request::InitProducerId(body) => init_producer_id(state, context, &body),
+        Request::DeleteGroups(body) => handlers::delete_groups::serve(access, context, body),
+        Request::OffsetDelete(body) => handlers::offset_delete::serve(access, context, body),
+        other => return Err(Box::new(other)),
+    })
+}
+
+fn init_producer_id(state: &Arc<BrokerState>, context: &RequestContext, request: &InitProducerIdRequest) -> Outcome {
+    if let Err(error) = handlers::init_producer_id::check(request) {
+        return handlers::init_producer_id::response(Err(error)).into();
+    }
+    let responder = context.defer();
+    let done = Box::new(move |id| responder.send(handlers::init_producer_id::response(id)));
+    state.groups.producer_ids.take(done, |ids| {
+        state.allocate_producer_ids(BLOCK_SIZE, move |first| {
+            // The metadata log did not take it: nobody has an id from it, and another broker might.
+            ids.block_arrived(first.map_err(|_| ErrorCode::CoordinatorNotAvailable));
+        });
+    });
+    Outcome::Deferred
+}
+
+/// The coordinator together with the broker around it: what the handlers of group requests work with.
+#[derive(Clone)]
+pub struct GroupAccess {
+    /// The groups.
+    pub coordinator: Coordinator,
+    /// Their log, and the topics.
+    pub environment: Arc<dyn GroupEnvironment>,
+}
+
+/// All groups of this broker, and the producer ids it hands out.
+pub struct GroupCoordinator {
+    coordinator: Coordinator,
+    producer_ids: ProducerIds,
+    environment: OnceLock<Arc<dyn GroupEnvironment>>,
+    /// Topics whose offsets are to be removed at the next step.
+    deleted_topics: Mutex<BTreeSet<(Arc<str>, Uuid)>>,
+}
+
+impl GroupCoordinator {
+    /// A coordinator that knows no group yet; it loads them from `__consumer_offsets` as they are asked for, and the
+    /// others step by step.
+    pub fn open(config: &BrokerConfig) -> Self {
+        Self {
+            coordinator: Coordinator::new(GroupConfig::from(config)),
+            producer_ids: ProducerIds::default(),
+            environment: OnceLock::new(),
+            deleted_topics: Mutex::default(),
+        }
+    }
+
+    fn access(&self, state: &Arc<BrokerState>) -> GroupAccess {
+        let environment = self.environment.get_or_init(|| Arc::new(BrokerEnvironment { state: Arc::downgrade(state) }));
+        GroupAccess { coordinator: self.coordinator.clone(), environment: Arc::clone(environment) }
+    }
+
+    /// A topic is gone: offsets committed for it go at the next step.
+    pub fn topic_deleted(&self, name: &Arc<str>, id: Uuid) {
+        self.deleted_topics.lock().insert((Arc::clone(name), id));
+    }
+
+    /// Does what is due at `now` (loading, session timeouts, rebalances, offset expiry); returns when it wants to be
+    /// called next.
+    pub fn step(&self, state: &Arc<BrokerState>, now: Now) -> Option<i64> {
+        let GroupAccess { coordinator, environment } = self.access(state);
+        let deleted = std::mem::take(&mut *self.deleted_topics.lock());
+        if !deleted.is_empty() {
+            coordinator.forget_topics(&environment, now, &deleted);
+        }
+        coordinator.step(&environment, now).1
+    }
+}
+
+impl std::fmt::Debug for GroupCoordinator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GroupCoordinator").field("coordinator", &self.coordinator).finish_non_exhaustive()
+    }
+}
+
+/// The broker, as the group coordinator sees it. Weak, because the broker owns the coordinator.
+struct BrokerEnvironment {
+    state: Weak<BrokerState>,
+}
+
+/// Wakes the broker's timer thread; the step that follows does the work.
+struct Alarm;
+
+impl Delayed for Alarm {
+    fn advanced(&self, _partition: &Partition) {}
+
+    fn expire(&self, _now: Now) {}
+
+    fn is_done(&self) -> bool {
+        false
+    }
+}
+
+impl GroupEnvironment for BrokerEnvironment {
+    fn now(&self) -> Now {
+        self.state.upgrade().map_or(Now { wall_ms: 0, ticks_ms: 0 }, |state| state.clock.now())
+    }
+
+    fn random_uuid(&self) -> [u8; 16] {
+        self.state.upgrade().map_or([0; 16], |state| state.rng.lock().uuid_bytes())
+    }
+
+    fn offsets_partitions(&self) -> Option<i32> {
+        self.topic(OFFSETS_TOPIC).map(|(_, partitions)| partitions)
+    }
+
+    fn create_offsets_topic(&self) -> Result<(), ErrorCode> {
+        let state = self.state.upgrade().ok_or(ErrorCode::CoordinatorNotAvailable)?;
+        state.ensure_internal_topic(OFFSETS_TOPIC)
+    }
+
+    fn append(&self, partition: PartitionId, batch: Bytes, done: Done) {
+        let Some(state) = self.state.upgrade() else { return done(Err(ErrorCode::NotCoordinator)) };
+        // No deadline: the coordinator gives up answers by itself, but must learn when the records are durable.
+        let partition = TopicPartition::new(OFFSETS_TOPIC, partition);
+        state.append_internal(&partition, batch, i64::MAX, move |result| done(result.map(|info| info.base_offset)));
+    }
+
+    fn read(&self, partition: PartitionId, from: Offset) -> Result<Bytes, ErrorCode> {
+        let state = self.state.upgrade().ok_or(ErrorCode::NotCoordinator)?;
+        let partition = state.partition(OFFSETS_TOPIC, partition)?;
+        let offsets = partition.offsets();
+        let from = from.max(offsets.log_start);
+        if from >= offsets.log_end {
+            return Ok(Bytes::new());
+        }
+        let failed = |error: &dyn std::fmt::Display| {
+            tracing::error!(partition = %partition.topic_partition, offset = from, %error, "cannot load groups");
+            ErrorCode::KafkaStorageError
+        };
+        let read = partition.log().read(from, LOAD_BYTES, ReadLimit::LogEnd, true).map_err(|error| failed(&error))?;
+        read.records.to_bytes().map_err(|error| failed(&error))
+    }
+
+    fn topic(&self, name: &str) -> Option<(Uuid, i32)> {
+        let entry = self.state.upgrade()?.topics.by_name(name)?;
+        Some((entry.id, i32::try_from(entry.partition_count()).unwrap_or(i32::MAX)))
+    }
+
+    fn topic_name(&self, id: Uuid) -> Option<Arc<str>> {
+        Some(Arc::clone(&self.state.upgrade()?.topics.by_id(&id)?.name))
+    }
+
+    fn wake_at(&self, ticks_ms: i64) {
+        if let Some(state) = self.state.upgrade() {
+            state.waiters.add(state.waiters.ticket(ticks_ms), Arc::new(Alarm));
+        }
+    }
+}

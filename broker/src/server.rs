@@ -1,0 +1,207 @@
+//! The TCP listener: accepts connections and keeps track of them. A driver: it owns an async runtime.
+
+use std::future::pending;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener, ToSocketAddrs};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use base::hash::HashMap;
+use parking_lot::Mutex;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Notify;
+
+use crate::broker::{Broker, BrokerState};
+use crate::dispatch::Endpoint;
+use crate::error::BrokerError;
+use crate::tcp::TcpConnection;
+
+/// Threads of the runtime unless `num.network.threads` says otherwise: requests are served on them, and waiting costs
+/// none.
+const WORKER_THREADS: usize = 2;
+const IDLE_SWEEP: Duration = Duration::from_secs(10);
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// An open listener; dropping it closes it and its connections.
+pub struct Listener {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    runtime: Option<Runtime>,
+}
+
+struct Shared {
+    state: Arc<BrokerState>,
+    endpoint: Arc<Endpoint>,
+    connections: Mutex<HashMap<u64, Weak<TcpConnection>>>,
+    closed: AtomicBool,
+    closing: Notify,
+}
+
+/// Listens on `address` (`host:port`, port 0 for any) and serves `broker` there. Clients are told to come to
+/// `advertised`, or to the host and port listened on.
+///
+/// # Errors
+/// The address is not valid, in use, or not allowed.
+pub fn listen(broker: &Broker, address: &str, advertised: Option<(&str, u16)>) -> Result<Listener, BrokerError> {
+    let refused = |error: &io::Error| {
+        BrokerError::Listen(match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                format!(
+                    "cannot listen on {address}: the port is in use\nstop the program that has it, or name another port"
+                )
+            }
+            io::ErrorKind::PermissionDenied => {
+                format!("cannot listen on {address}: not allowed\nports below 1024 need root; name a higher one")
+            }
+            _ => {
+                format!("cannot listen on {address}: {error}\nname a host and port of this machine, as 127.0.0.1:9092")
+            }
+        })
+    };
+    let addresses: Vec<SocketAddr> = address.to_socket_addrs().map_err(|error| refused(&error))?.collect();
+    let socket = StdListener::bind(addresses.as_slice()).map_err(|error| refused(&error))?;
+    socket.set_nonblocking(true).map_err(|error| refused(&error))?;
+    let local = socket.local_addr().map_err(|error| refused(&error))?;
+    let endpoint = match advertised {
+        Some((host, port)) => Endpoint { host: host.into(), port },
+        None => Endpoint { host: listened_host(address, local).into(), port: local.port() },
+    };
+    let state = Arc::clone(broker.state());
+    let configured = state.config.explicit.contains_key("num.network.threads");
+    let threads = if configured { state.config.num_network_threads.max(1) as usize } else { WORKER_THREADS };
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name("broker-network")
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(|error| refused(&error))?;
+    let shared = Arc::new(Shared {
+        state,
+        endpoint: Arc::new(endpoint),
+        connections: Mutex::default(),
+        closed: AtomicBool::new(false),
+        closing: Notify::new(),
+    });
+    let listener = {
+        let _inside = runtime.enter();
+        TcpListener::from_std(socket).map_err(|error| refused(&error))?
+    };
+    runtime.spawn(accept(Arc::clone(&shared), listener));
+    Ok(Listener { shared, address: local, runtime: Some(runtime) })
+}
+
+/// The host that clients are told: as it was written, or this machine's name for "all interfaces".
+fn listened_host(address: &str, local: SocketAddr) -> String {
+    if local.ip().is_unspecified() {
+        return "localhost".to_owned();
+    }
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']').to_owned()
+}
+
+impl Listener {
+    /// Where it listens; the real port if 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Number of open connections.
+    pub fn connection_count(&self) -> usize {
+        self.shared.connections.lock().values().filter(|connection| connection.strong_count() > 0).count()
+    }
+
+    /// Stops accepting and closes all connections.
+    pub fn close(&mut self) {
+        if self.shared.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.shared.closing.notify_waiters();
+        let connections = std::mem::take(&mut *self.shared.connections.lock());
+        for connection in connections.into_values().filter_map(|connection| connection.upgrade()) {
+            connection.close();
+        }
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(Duration::from_secs(1));
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+async fn accept(shared: Arc<Shared>, listener: TcpListener) {
+    let mut sweep = tokio::time::interval(IDLE_SWEEP);
+    loop {
+        let closing = shared.closing.notified();
+        if shared.closed.load(Ordering::Acquire) {
+            return;
+        }
+        tokio::select! {
+            () = closing => return,
+            _ = sweep.tick() => shared.close_idle(),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => shared.serve(stream, peer),
+                Err(error) => {
+                    // Out of file descriptors, most likely: others may be closed meanwhile.
+                    tracing::warn!("a connection could not be accepted: {error}");
+                    let _ = tokio::time::timeout(ACCEPT_RETRY, pending::<()>()).await;
+                }
+            },
+        }
+    }
+}
+
+impl Shared {
+    fn serve(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!("{peer}: {error}");
+        }
+        let limit = usize::try_from(self.state.config.max_connections).unwrap_or(0);
+        let mut connections = self.connections.lock();
+        if connections.len() >= limit {
+            tracing::warn!("{peer} is turned away: max.connections={limit} are open");
+            return;
+        }
+        let id = self.state.next_connection_id();
+        let connection =
+            Arc::new(TcpConnection::new(id, Arc::clone(&self.state), Arc::clone(&self.endpoint), stream, peer));
+        connections.insert(id, Arc::downgrade(&connection));
+        drop(connections);
+        let shared = Arc::clone(self);
+        tokio::spawn(async move {
+            let _gone = Gone { shared, id };
+            connection.run().await;
+        });
+    }
+
+    fn close_idle(&self) {
+        let now = self.state.clock.now();
+        let connections: Vec<Arc<TcpConnection>> = self.connections.lock().values().filter_map(Weak::upgrade).collect();
+        for connection in connections {
+            if connection.is_idle(now, self.state.config.connections_max_idle_ms) {
+                connection.close();
+            }
+        }
+    }
+}
+
+/// Takes a connection off the list however its task ends.
+struct Gone {
+    shared: Arc<Shared>,
+    id: u64,
+}
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        let connection = self.shared.connections.lock().remove(&self.id);
+        if let Some(connection) = connection.and_then(|connection| connection.upgrade()) {
+            connection.close();
+        }
+    }
+}

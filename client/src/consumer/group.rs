@@ -1,0 +1,778 @@
+//! Membership of a group under the classic protocol: join, share out (as leader), sync, and again when the group changes.
+//!
+//! ```text
+//!  Idle ──wanted──▶ Preparing ──acknowledged──▶ Joining ──leader──▶ Assigning ──▶ Syncing ──▶ Completing ──▶ Stable
+//!                       ▲                          │  └──────follower────────────────▲           │             │
+//!                       └────── rebalance, lost generation, refused join or sync ◀───┴───────────┴─────────────┘
+//! ```
+//! Preparing and Completing wait for the owner to acknowledge what is revoked or lost. Heartbeats go from the join's
+//! answer until the next join is sent. Any state goes to Leaving when the subscription ends.
+//!
+//! Invariant: a partition is read only between the assignment that brought it and the acknowledgement of its loss.
+
+use std::sync::Arc;
+
+use base::{TopicName, TopicPartition};
+use bytes::Bytes;
+use protocol::api::messages::join_group_request::JoinGroupRequestProtocol;
+use protocol::api::messages::sync_group_request::SyncGroupRequestAssignment;
+use protocol::api::messages::{GroupId, JoinGroupRequest, JoinGroupResponse, SyncGroupRequest};
+use protocol::api::{ApiKey, ErrorCode, Request};
+
+use super::assignor::{
+    Assignment, Assignor, ClusterMetadata, GroupAssignment, GroupMember, GroupSubscription, RebalanceProtocol,
+    Subscription,
+};
+use super::commits::{coordinator, coordinator_is_gone};
+use super::core::Context;
+use super::embedded_protocol::{decode_assignment, decode_subscription, encode_assignment, encode_subscription};
+use super::keep_alive::{KeepAlive, Sign, leave_request};
+use super::partitions::Phase;
+use super::types::{ConsumerEvent, GroupMetadata};
+use crate::client::{AllTopics, Lane, Lookup};
+use crate::connection::Call;
+use crate::coordinator::CoordinatorKind;
+use crate::error::ClientError;
+use crate::retry::Backoff;
+use crate::step::Step;
+use crate::wire::{expect_response, text};
+
+const PROTOCOL_TYPE: &str = "consumer";
+
+/// Which topics a member wants.
+pub(crate) enum Wanted {
+    Names,
+    Matching { wanted: Arc<dyn Fn(&str) -> bool + Send + Sync>, _all: AllTopics },
+}
+
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+enum Acknowledged {
+    /// Not announced yet.
+    Unasked,
+    Waiting,
+    Yes,
+}
+
+enum State {
+    Idle,
+    Preparing { acknowledged: Acknowledged, giving_up: Vec<TopicPartition>, committing: bool },
+    Joining { call: Option<Call> },
+    Assigning { members: GroupSubscription, index: usize, asked_at_version: u64 },
+    Syncing { call: Option<Call>, assignments: Vec<(String, Bytes)> },
+    Completing { assignment: Assignment, acknowledged: Acknowledged, giving_up: Vec<TopicPartition> },
+    Stable,
+    Leaving { acknowledged: Acknowledged, committing: bool, call: Option<Call>, deadline: Option<i64> },
+    Left,
+}
+
+pub(crate) struct Group {
+    state: State,
+    member: GroupMetadata,
+    topics: Vec<TopicName>,
+    wanted: Wanted,
+    assignors: Vec<Box<dyn Assignor>>,
+    protocol: RebalanceProtocol,
+    /// The assignor of the current generation.
+    chosen: usize,
+    /// Why to rejoin, if there is a reason.
+    rejoin: Option<String>,
+    /// The generation was taken from us: what is owned is lost, not revoked.
+    lost: bool,
+    /// Partition counts of the group's topics when this member last assigned them as leader.
+    assigned_from: Option<Vec<(TopicName, Option<i32>)>>,
+    not_before: i64,
+    backoff: Backoff,
+    keep_alive: KeepAlive,
+    metadata_seen: u64,
+    fatal: bool,
+}
+
+/// What the core must do for the group after its step.
+#[derive(Default)]
+pub(crate) struct Wish {
+    /// Commit all positions now, if commits are automatic.
+    pub commit: bool,
+}
+
+impl Group {
+    pub fn new(
+        member: GroupMetadata,
+        assignors: Vec<Box<dyn Assignor>>,
+        wanted: Wanted,
+        topics: Vec<TopicName>,
+        keep_alive: KeepAlive,
+        backoff: Backoff,
+    ) -> Result<Self, ClientError> {
+        let protocol = shared_protocol(&assignors)?;
+        Ok(Self {
+            state: State::Idle,
+            member,
+            topics,
+            wanted,
+            assignors,
+            protocol,
+            chosen: 0,
+            rejoin: None,
+            lost: false,
+            assigned_from: None,
+            not_before: i64::MIN,
+            backoff,
+            keep_alive,
+            metadata_seen: 0,
+            fatal: false,
+        })
+    }
+
+    pub fn member(&self) -> &GroupMetadata {
+        &self.member
+    }
+
+    pub fn topics(&self) -> &[TopicName] {
+        &self.topics
+    }
+
+    pub fn is_stable(&self) -> bool {
+        matches!(self.state, State::Stable) && self.rejoin.is_none() && !self.lost
+    }
+
+    pub fn is_left(&self) -> bool {
+        matches!(self.state, State::Left)
+    }
+
+    /// New topics, and new assignors unless there are none; the member rejoins.
+    pub fn change(
+        &mut self,
+        topics: Vec<TopicName>,
+        wanted: Wanted,
+        assignors: Vec<Box<dyn Assignor>>,
+    ) -> Result<(), ClientError> {
+        if !assignors.is_empty() {
+            self.protocol = shared_protocol(&assignors)?;
+            self.assignors = assignors;
+        }
+        (self.topics, self.wanted) = (topics, wanted);
+        self.metadata_seen = 0;
+        self.fatal = false;
+        if matches!(self.state, State::Leaving { .. } | State::Left) {
+            // Subscribed again before the old membership was over: it goes on.
+            self.state = State::Stable;
+        }
+        self.request_rejoin("the subscription changed");
+        Ok(())
+    }
+
+    pub fn request_rejoin(&mut self, reason: &str) {
+        if self.rejoin.is_none() {
+            self.rejoin = Some(reason.to_owned());
+        }
+    }
+
+    pub fn acknowledge(&mut self) {
+        match &mut self.state {
+            State::Preparing { acknowledged, .. }
+            | State::Completing { acknowledged, .. }
+            | State::Leaving { acknowledged, .. }
+                if *acknowledged == Acknowledged::Waiting =>
+            {
+                *acknowledged = Acknowledged::Yes;
+            }
+            _ => {}
+        }
+    }
+
+    pub fn leave(&mut self) {
+        if !matches!(self.state, State::Leaving { .. } | State::Left) {
+            self.state =
+                State::Leaving { acknowledged: Acknowledged::Unasked, committing: false, call: None, deadline: None };
+        }
+    }
+
+    /// An answer about `generation` said that it is over.
+    pub fn generation_lost(&mut self, code: ErrorCode, generation: i32, context: &mut Context<'_>) {
+        if generation != self.member.generation {
+            return;
+        }
+        if code == ErrorCode::FencedInstanceId {
+            return self.fence(context);
+        }
+        tracing::info!(group = self.member.group_id, %code, "the member's generation is over");
+        self.reset(code != ErrorCode::IllegalGeneration && code != ErrorCode::RebalanceInProgress);
+        self.request_rejoin(&format!("the coordinator answered {code}"));
+    }
+
+    fn fence(&mut self, context: &mut Context<'_>) {
+        let id = self.member.group_instance_id.clone().unwrap_or_default();
+        context.errors.push_back(ClientError::Fenced(format!(
+            "group.instance.id {id} of group {}: another instance has it",
+            self.member.group_id
+        )));
+        self.reset(true);
+        self.fatal = true;
+        self.state = State::Preparing { acknowledged: Acknowledged::Unasked, giving_up: Vec::new(), committing: false };
+    }
+
+    fn reset(&mut self, member_id_too: bool) {
+        self.keep_alive.end();
+        self.member.generation = -1;
+        if member_id_too {
+            self.member.member_id.clear();
+        }
+        self.lost = true;
+    }
+
+    /// Takes in new metadata: topics that match a pattern, partitions that were added.
+    fn look_at_metadata(&mut self, context: &mut Context<'_>) {
+        if self.metadata_seen == context.metadata.version {
+            return;
+        }
+        self.metadata_seen = context.metadata.version;
+        if let Wanted::Matching { wanted, .. } = &self.wanted {
+            let visible = |topic: &&Arc<crate::metadata::TopicMetadata>| {
+                !(topic.internal && context.config.exclude_internal_topics) && wanted(&topic.name)
+            };
+            let mut topics: Vec<TopicName> =
+                context.metadata.topics.values().filter(visible).map(|topic| topic.name.clone()).collect();
+            topics.sort();
+            if topics != self.topics {
+                self.topics = topics;
+                self.request_rejoin("topics that match the subscription changed");
+            }
+        }
+        let retriable = |topic: &TopicName| context.metadata.missing.get(topic).is_some_and(|code| code.is_retriable());
+        if self.topics.iter().any(retriable) {
+            // Topics may be about to be created.
+            context.client.refresh_metadata();
+        }
+        for topic in &self.topics {
+            if let Some(code) = context.metadata.missing.get(topic)
+                && matches!(code, ErrorCode::TopicAuthorizationFailed | ErrorCode::InvalidTopicException)
+            {
+                context.errors.push_back(ClientError::broker(format!("topic {topic}"), *code, None));
+            }
+        }
+        if let Some(before) = &self.assigned_from {
+            let changed = |(topic, count): &(TopicName, Option<i32>)| {
+                let now = context.metadata.partition_count(topic);
+                now != *count && now.is_some()
+            };
+            if before.iter().any(changed) {
+                self.request_rejoin("partition counts of subscribed topics changed");
+            }
+        }
+    }
+
+    pub fn step(
+        &mut self,
+        context: &mut Context<'_>,
+        lane: &Lane,
+        leave_lane: &Lane,
+        commits_idle: bool,
+    ) -> (Step, Wish) {
+        let mut wish = Wish::default();
+        let (mut step, sign) = self.keep_alive.owner_step(context.now, context.waker);
+        match sign {
+            Some(Sign::Rebalance) if matches!(self.state, State::Stable) => {
+                self.request_rejoin("the group rebalances");
+            }
+            // Already on the way to the next generation.
+            Some(Sign::Rebalance) | None => {}
+            Some(Sign::Lost(code)) => self.generation_lost(code, self.member.generation, context),
+            Some(Sign::Silent) => {
+                self.reset(true);
+                self.request_rejoin("the owner came back after max.poll.interval.ms");
+            }
+        }
+        self.look_at_metadata(context);
+        // Each round is a transition; the longest way is from Preparing round to Preparing again.
+        for _ in 0..16 {
+            let before = std::mem::discriminant(&self.state);
+            let (one, wishes) = self.advance(context, lane, leave_lane, commits_idle);
+            step = step.and(one);
+            wish.commit |= wishes.commit;
+            if before == std::mem::discriminant(&self.state) {
+                break;
+            }
+            step.did_work = true;
+        }
+        (step, wish)
+    }
+
+    fn advance(
+        &mut self,
+        context: &mut Context<'_>,
+        lane: &Lane,
+        leave_lane: &Lane,
+        commits_idle: bool,
+    ) -> (Step, Wish) {
+        let idle = (Step::IDLE, Wish::default());
+        if self.lost && !matches!(self.state, State::Preparing { .. } | State::Leaving { .. } | State::Left) {
+            self.prepare();
+            return idle;
+        }
+        match &mut self.state {
+            State::Left => idle,
+            State::Idle if self.topics.is_empty() || self.fatal => idle,
+            State::Idle => {
+                self.prepare();
+                idle
+            }
+            State::Stable => {
+                if self.rejoin.is_some() {
+                    self.prepare();
+                }
+                idle
+            }
+            State::Preparing { .. } => self.preparing(context, commits_idle),
+            State::Joining { .. } => (self.joining(context, lane), Wish::default()),
+            State::Assigning { .. } => (self.assigning(context), Wish::default()),
+            State::Syncing { .. } => (self.syncing(context, lane), Wish::default()),
+            State::Completing { .. } => {
+                self.completing(context);
+                idle
+            }
+            State::Leaving { .. } => self.leaving(context, leave_lane, commits_idle),
+        }
+    }
+
+    fn prepare(&mut self) {
+        self.state = State::Preparing { acknowledged: Acknowledged::Unasked, giving_up: Vec::new(), committing: false };
+    }
+
+    /// Revokes what must be given up before joining, and waits until it is.
+    fn preparing(&mut self, context: &mut Context<'_>, commits_idle: bool) -> (Step, Wish) {
+        let State::Preparing { acknowledged, giving_up, committing } = &mut self.state else {
+            return (Step::IDLE, Wish::default());
+        };
+        let mut wish = Wish::default();
+        if *acknowledged == Acknowledged::Unasked {
+            if !self.lost && context.config.enable_auto_commit && context.partitions.len() > 0 {
+                if !*committing {
+                    *committing = true;
+                    wish.commit = true;
+                    return (Step { did_work: true, next_wake_ticks_ms: None }, wish);
+                }
+                if !commits_idle {
+                    return (Step::IDLE, wish);
+                }
+            }
+            let owned = context.partitions.names();
+            *giving_up = match self.protocol {
+                _ if self.lost => owned,
+                RebalanceProtocol::Eager => owned,
+                RebalanceProtocol::Cooperative => {
+                    owned.into_iter().filter(|name| !self.topics.contains(&name.topic)).collect()
+                }
+            };
+            *acknowledged = announce(context, giving_up, self.lost);
+        }
+        if *acknowledged == Acknowledged::Waiting {
+            return (Step::IDLE, wish);
+        }
+        for name in giving_up.drain(..) {
+            context.partitions.remove(&name);
+        }
+        self.lost = false;
+        self.state = if self.fatal { State::Idle } else { State::Joining { call: None } };
+        (Step { did_work: true, next_wake_ticks_ms: None }, wish)
+    }
+
+    /// Sends JoinGroup, or takes its answer.
+    fn joining(&mut self, context: &mut Context<'_>, lane: &Lane) -> Step {
+        let State::Joining { call } = &mut self.state else { return Step::IDLE };
+        if call.is_none() {
+            if self.topics.is_empty() && matches!(self.wanted, Wanted::Names) {
+                self.state = State::Idle;
+                return Step::IDLE;
+            }
+            if context.now.ticks_ms < self.not_before {
+                return Step::at(self.not_before);
+            }
+            let connection = match coordinator(context, lane, &self.member.group_id) {
+                Lookup::Ready(connection) => connection,
+                Lookup::Wait { until_ticks_ms } => return Step { did_work: false, next_wake_ticks_ms: until_ticks_ms },
+                Lookup::Failed(error) => return self.refuse(context, error),
+            };
+            let version = match connection.version(ApiKey::JoinGroup) {
+                Ok(version) => version,
+                Err(error) => return self.refuse(context, error),
+            };
+            let reason = self.rejoin.take();
+            self.keep_alive.end();
+            let request = join_request(context, &self.member, &mut self.assignors, &self.topics, version, reason);
+            // The broker waits for all members, at most the longest of their max.poll.interval.ms.
+            let timeout_ms = i64::from(context.config.max_poll_interval_ms).saturating_add(5_000);
+            let timeout_ms = timeout_ms.max(context.client.config().request_timeout_ms);
+            let sent = connection.send_within(Request::JoinGroup(request), version, timeout_ms, context.now);
+            self.state = State::Joining { call: Some(sent) };
+        }
+        let State::Joining { call: Some(call) } = &mut self.state else { return Step::IDLE };
+        let Some(result) = call.poll(context.now, context.waker) else { return Step::at(call.deadline_ticks_ms()) };
+        let address = call.connection().address().to_owned();
+        self.state = State::Joining { call: None };
+        let response = match result.and_then(|response| expect_response!(response, JoinGroup, &address)) {
+            Ok(response) => response,
+            Err(error) => return self.again(context, ErrorCode::NetworkException, &error.to_string()),
+        };
+        self.joined(context, response)
+    }
+
+    fn joined(&mut self, context: &mut Context<'_>, response: JoinGroupResponse) -> Step {
+        let done = Step { did_work: true, next_wake_ticks_ms: None };
+        match ErrorCode::from_code(response.error_code) {
+            ErrorCode::None => {}
+            ErrorCode::MemberIdRequired => {
+                self.member.member_id = response.member_id.to_string();
+                // Asked for again at once, as the broker told.
+                self.not_before = i64::MIN;
+                self.state = State::Joining { call: None };
+                return done;
+            }
+            ErrorCode::FencedInstanceId => {
+                self.fence(context);
+                return done;
+            }
+            code @ (ErrorCode::UnknownMemberId | ErrorCode::IllegalGeneration) => {
+                self.reset(code == ErrorCode::UnknownMemberId);
+                self.prepare();
+                return done;
+            }
+            code if code.is_retriable() || code == ErrorCode::RebalanceInProgress => {
+                return self.again(context, code, "");
+            }
+            code => {
+                let error = ClientError::broker(format!("joining group {}", self.member.group_id), code, None);
+                return self.refuse(context, error);
+            }
+        }
+        self.backoff.reset();
+        self.member.generation = response.generation_id;
+        self.member.member_id = response.member_id.to_string();
+        let chosen = response.protocol_name.as_ref().map(ToString::to_string).unwrap_or_default();
+        let Some(index) = self.assignors.iter().position(|assignor| assignor.name() == chosen) else {
+            let error = ClientError::malformed("group coordinator", format!("chose the unknown assignor {chosen}"));
+            return self.refuse(context, error);
+        };
+        self.chosen = index;
+        self.keep_alive.begin(self.member.clone(), context.now);
+        self.assigned_from = None;
+        let leads = response.leader.as_str() == self.member.member_id && !response.skip_assignment;
+        tracing::info!(group = self.member.group_id, generation = self.member.generation, leads, "joined");
+        if !leads {
+            self.state = State::Syncing { call: None, assignments: Vec::new() };
+            return done;
+        }
+        let mut members = GroupSubscription::default();
+        for member in response.members {
+            let subscription = match decode_subscription(&member.metadata) {
+                Ok(subscription) => subscription,
+                Err(error) => {
+                    tracing::warn!(member = %member.member_id, %error, "a member's subscription cannot be read");
+                    Subscription::default()
+                }
+            };
+            let group_instance_id = member.group_instance_id.map(|id| id.to_string());
+            members.members.insert(member.member_id.to_string(), GroupMember { group_instance_id, subscription });
+        }
+        for topic in members.topics() {
+            context.client.want_topic(&topic);
+        }
+        self.state = State::Assigning { members, index, asked_at_version: context.metadata.version };
+        done
+    }
+
+    /// Runs the assignor as soon as the metadata of all topics is there.
+    fn assigning(&mut self, context: &mut Context<'_>) -> Step {
+        let State::Assigning { members, index, asked_at_version } = &self.state else { return Step::IDLE };
+        let topics = members.topics();
+        let known = |topic: &TopicName| {
+            context.metadata.topics.contains_key(topic)
+                || (context.metadata.missing.contains_key(topic) && context.metadata.version > *asked_at_version)
+        };
+        if !topics.iter().all(known) {
+            context.client.refresh_metadata();
+            return Step::IDLE;
+        }
+        let cluster = ClusterMetadata::new(Arc::clone(context.metadata));
+        let polled = self.assignors[*index].assign(members, &cluster, context.now, context.waker);
+        let assignment: GroupAssignment = match polled {
+            std::task::Poll::Pending => return Step::IDLE,
+            std::task::Poll::Ready(Ok(assignment)) => assignment,
+            std::task::Poll::Ready(Err(error)) => {
+                self.keep_alive.end();
+                return self.refuse(context, error);
+            }
+        };
+        let counts = topics.into_iter().map(|topic| {
+            let count = context.metadata.partition_count(&topic);
+            (topic, count)
+        });
+        self.assigned_from = Some(counts.collect());
+        let encode = |(id, assignment): (String, Assignment)| (id, encode_assignment(&assignment));
+        self.state = State::Syncing { call: None, assignments: assignment.into_iter().map(encode).collect() };
+        Step { did_work: true, next_wake_ticks_ms: None }
+    }
+
+    /// Sends SyncGroup, or takes its answer.
+    fn syncing(&mut self, context: &mut Context<'_>, lane: &Lane) -> Step {
+        let State::Syncing { call, assignments } = &mut self.state else { return Step::IDLE };
+        if call.is_none() {
+            let connection = match coordinator(context, lane, &self.member.group_id) {
+                Lookup::Ready(connection) => connection,
+                Lookup::Wait { until_ticks_ms } => return Step { did_work: false, next_wake_ticks_ms: until_ticks_ms },
+                Lookup::Failed(error) => return self.refuse(context, error),
+            };
+            let version = match connection.version(ApiKey::SyncGroup) {
+                Ok(version) => version,
+                Err(error) => return self.refuse(context, error),
+            };
+            let mut request = SyncGroupRequest::default();
+            request.group_id = GroupId(text(&self.member.group_id));
+            request.generation_id = self.member.generation;
+            request.member_id = text(&self.member.member_id);
+            request.group_instance_id = self.member.group_instance_id.as_deref().map(text);
+            request.protocol_type = Some(text(PROTOCOL_TYPE));
+            request.protocol_name = Some(text(self.assignors[self.chosen].name()));
+            for (id, bytes) in assignments.drain(..) {
+                let mut assignment = SyncGroupRequestAssignment::default();
+                assignment.member_id = text(&id);
+                assignment.assignment = bytes;
+                request.assignments.push(assignment);
+            }
+            let timeout_ms = i64::from(context.config.max_poll_interval_ms).saturating_add(5_000);
+            let timeout_ms = timeout_ms.max(context.client.config().request_timeout_ms);
+            *call = Some(connection.send_within(Request::SyncGroup(request), version, timeout_ms, context.now));
+        }
+        let Some(sent) = call else { return Step::IDLE };
+        let Some(result) = sent.poll(context.now, context.waker) else { return Step::at(sent.deadline_ticks_ms()) };
+        let address = sent.connection().address().to_owned();
+        let step = Step { did_work: true, next_wake_ticks_ms: None };
+        let (code, bytes) = match result.and_then(|response| expect_response!(response, SyncGroup, &address)) {
+            Ok(response) => (ErrorCode::from_code(response.error_code), response.assignment),
+            Err(_) => (ErrorCode::NetworkException, Bytes::new()),
+        };
+        match code {
+            ErrorCode::None => match decode_assignment(&bytes) {
+                Ok(assignment) => self.complete(context, assignment),
+                Err(error) => return self.refuse(context, ClientError::malformed(&address, error.to_string())),
+            },
+            ErrorCode::FencedInstanceId => self.fence(context),
+            ErrorCode::UnknownMemberId | ErrorCode::IllegalGeneration => {
+                self.reset(code == ErrorCode::UnknownMemberId);
+                self.prepare();
+            }
+            code if code.is_retriable() || code == ErrorCode::RebalanceInProgress => {
+                self.keep_alive.end();
+                return self.again(context, code, "");
+            }
+            code => {
+                let error = ClientError::broker(format!("syncing group {}", self.member.group_id), code, None);
+                return self.refuse(context, error);
+            }
+        }
+        step
+    }
+
+    fn complete(&mut self, context: &mut Context<'_>, assignment: Assignment) {
+        let stranger = assignment.partitions.iter().find(|name| !self.topics.contains(&name.topic));
+        if let Some(stranger) = stranger {
+            if matches!(self.wanted, Wanted::Names) {
+                // The subscription changed while the leader assigned the old one.
+                tracing::info!(partition = %stranger, "assigned a topic that is no longer subscribed; rejoining");
+                self.request_rejoin("the assignment does not match the subscription");
+                return self.prepare();
+            }
+            // The leader's metadata is newer: what it matched is ours as well.
+            for name in &assignment.partitions {
+                context.client.want_topic(&name.topic);
+                if !self.topics.contains(&name.topic) {
+                    self.topics.push(name.topic.clone());
+                }
+            }
+            self.topics.sort();
+        }
+        let giving_up: Vec<TopicPartition> = match self.protocol {
+            RebalanceProtocol::Eager => Vec::new(),
+            RebalanceProtocol::Cooperative => {
+                let owned = context.partitions.names().into_iter();
+                owned.filter(|name| !assignment.partitions.contains(name)).collect()
+            }
+        };
+        let acknowledged = announce(context, &giving_up, false);
+        self.state = State::Completing { assignment, acknowledged, giving_up };
+    }
+
+    /// Gives up what is revoked (and rejoins, so that others can have it), then takes what is new.
+    fn completing(&mut self, context: &mut Context<'_>) {
+        let State::Completing { assignment, acknowledged, giving_up } = &mut self.state else { return };
+        if *acknowledged == Acknowledged::Waiting {
+            return;
+        }
+        let assignment = std::mem::take(assignment);
+        let giving_up = std::mem::take(giving_up);
+        for name in &giving_up {
+            context.partitions.remove(name);
+        }
+        self.assignors[self.chosen].on_assignment(&assignment, &self.member);
+        let mut added = Vec::new();
+        for name in assignment.partitions {
+            if !context.partitions.contains(&name) {
+                context.client.want_topic(&name.topic);
+                context.partitions.add(name.clone(), Phase::NeedsCommitted, context.metadata);
+                added.push(name);
+            }
+        }
+        context.events.push_back(ConsumerEvent::Assigned(added));
+        self.state = State::Stable;
+        if !giving_up.is_empty() {
+            self.request_rejoin("partitions were revoked for others");
+        }
+    }
+
+    fn leaving(&mut self, context: &mut Context<'_>, lane: &Lane, commits_idle: bool) -> (Step, Wish) {
+        let State::Leaving { acknowledged, committing, call, deadline } = &mut self.state else {
+            return (Step::IDLE, Wish::default());
+        };
+        let mut wish = Wish::default();
+        let bound_ms = context.client.config().request_timeout_ms;
+        let deadline = *deadline.get_or_insert(context.now.ticks_ms.saturating_add(bound_ms));
+        let late = context.now.ticks_ms >= deadline;
+        if *acknowledged == Acknowledged::Unasked {
+            let owned = context.partitions.names();
+            if !self.lost && context.config.enable_auto_commit && !owned.is_empty() {
+                if !*committing {
+                    *committing = true;
+                    wish.commit = true;
+                    return (Step { did_work: true, next_wake_ticks_ms: None }, wish);
+                }
+                if !commits_idle && !late {
+                    return (Step::at(deadline), wish);
+                }
+            }
+            *acknowledged = announce(context, &owned, self.lost);
+        }
+        // What the owner committed while it acknowledged goes out before the member leaves.
+        if *acknowledged == Acknowledged::Waiting || (!commits_idle && !late) {
+            return (if late { Step::IDLE } else { Step::at(deadline) }, wish);
+        }
+        for name in context.partitions.names() {
+            context.partitions.remove(&name);
+        }
+        self.keep_alive.end();
+        let mut done = self.member.member_id.is_empty() || self.member.group_instance_id.is_some();
+        let mut step = Step::at(deadline);
+        if !done && call.is_none() {
+            match coordinator(context, lane, &self.member.group_id) {
+                Lookup::Ready(connection) => match connection.version(ApiKey::LeaveGroup) {
+                    Ok(version) => {
+                        let request = leave_request(&self.member, version, "the consumer is closed or unsubscribed");
+                        *call = Some(connection.send(Request::LeaveGroup(request), version, context.now));
+                    }
+                    Err(_) => done = true,
+                },
+                Lookup::Wait { until_ticks_ms } => step = until_ticks_ms.map_or(step, |until| step.wake_at(until)),
+                Lookup::Failed(_) => done = true,
+            }
+        }
+        if let Some(call) = call
+            && call.poll(context.now, context.waker).is_some()
+        {
+            done = true;
+        }
+        // A coordinator that cannot be reached ends the session by itself.
+        if done || late {
+            self.member.generation = -1;
+            self.member.member_id.clear();
+            self.lost = false;
+            self.state = State::Left;
+            step = Step { did_work: true, next_wake_ticks_ms: None };
+        }
+        (step, wish)
+    }
+
+    /// Joins again after a back-off; the member keeps its id.
+    fn again(&mut self, context: &mut Context<'_>, code: ErrorCode, reason: &str) -> Step {
+        tracing::debug!(group = self.member.group_id, %code, reason, "joining again");
+        if coordinator_is_gone(code) || code == ErrorCode::NetworkException {
+            context.client.forget_coordinator(CoordinatorKind::Group, &self.member.group_id);
+        }
+        let wait_ms = if code == ErrorCode::RebalanceInProgress { 0 } else { self.backoff.next_ms(context.rng).max(1) };
+        self.not_before = context.now.ticks_ms + wait_ms;
+        self.request_rejoin("the last attempt failed");
+        // What is owned was revoked as the protocol asks; a changed subscription may ask for more.
+        self.prepare();
+        Step { did_work: true, next_wake_ticks_ms: Some(self.not_before) }
+    }
+
+    /// Reports what retrying will hardly mend, and retries nevertheless, rarely.
+    fn refuse(&mut self, context: &mut Context<'_>, error: ClientError) -> Step {
+        context.errors.push_back(error);
+        self.not_before = context.now.ticks_ms + context.config.retry_backoff_max_ms.max(1);
+        self.request_rejoin("the last attempt was refused");
+        self.prepare();
+        Step { did_work: true, next_wake_ticks_ms: Some(self.not_before) }
+    }
+}
+
+/// Tells the owner what it is about to lose; nothing to lose needs no acknowledgement.
+fn announce(context: &mut Context<'_>, giving_up: &[TopicPartition], lost: bool) -> Acknowledged {
+    if giving_up.is_empty() {
+        return Acknowledged::Yes;
+    }
+    for name in giving_up {
+        if let Some(partition) = context.partitions.get_mut(name) {
+            partition.revoking = true;
+        }
+    }
+    let partitions = giving_up.to_vec();
+    context.events.push_back(if lost { ConsumerEvent::Lost(partitions) } else { ConsumerEvent::Revoked(partitions) });
+    Acknowledged::Waiting
+}
+
+/// The best protocol that all assignors can work with.
+fn shared_protocol(assignors: &[Box<dyn Assignor>]) -> Result<RebalanceProtocol, ClientError> {
+    let all = |protocol| assignors.iter().all(|assignor| assignor.protocols().contains(&protocol));
+    if assignors.is_empty() {
+        Err(ClientError::Invalid("a group subscription needs at least one assignor".into()))
+    } else if all(RebalanceProtocol::Cooperative) {
+        Ok(RebalanceProtocol::Cooperative)
+    } else if all(RebalanceProtocol::Eager) {
+        Ok(RebalanceProtocol::Eager)
+    } else {
+        Err(ClientError::Invalid("the assignors share no rebalance protocol".into()))
+    }
+}
+
+fn join_request(
+    context: &Context<'_>,
+    member: &GroupMetadata,
+    assignors: &mut [Box<dyn Assignor>],
+    topics: &[TopicName],
+    version: i16,
+    reason: Option<String>,
+) -> JoinGroupRequest {
+    let mut request = JoinGroupRequest::default();
+    request.group_id = GroupId(text(&member.group_id));
+    request.session_timeout_ms = context.config.session_timeout_ms;
+    request.rebalance_timeout_ms = context.config.max_poll_interval_ms;
+    request.member_id = text(&member.member_id);
+    request.group_instance_id = member.group_instance_id.as_deref().map(text);
+    request.protocol_type = text(PROTOCOL_TYPE);
+    if version >= 8 {
+        request.reason = reason.as_deref().map(text);
+    }
+    let rack = &context.config.client_rack;
+    for assignor in assignors {
+        let subscription = Subscription {
+            topics: topics.to_vec(),
+            user_data: assignor.subscription_user_data(topics),
+            owned: context.partitions.names(),
+            generation: (member.generation >= 0).then_some(member.generation),
+            rack: (!rack.is_empty()).then(|| rack.clone()),
+        };
+        let mut protocol = JoinGroupRequestProtocol::default();
+        protocol.name = text(assignor.name());
+        protocol.metadata = encode_subscription(&subscription);
+        request.protocols.push(protocol);
+    }
+    request
+}
