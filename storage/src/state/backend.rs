@@ -8,7 +8,7 @@ use crate::files::Files;
 #[cfg(feature = "rocksdb")]
 use super::budget::StateBudget;
 use super::byte_store::ByteStore;
-use super::directory::{Shape, key_value_directory, segmented_directory};
+use super::directory::{self, Shape, key_value_directory, segmented_directory};
 use super::engine::Engine;
 use super::error::StateError;
 use super::file::FileEngine;
@@ -84,6 +84,31 @@ impl Backend {
     ) -> Result<SessionBytes, StateError> {
         let engine = self.open_segmented(spec, KeyKind::Session, retention_ms, layout)?;
         SessionBytes::new(engine, retention_ms, layout)
+    }
+
+    /// Deletes a key-value store that is not open, as one that is `Corrupt`; no error if there is none.
+    ///
+    /// # Errors
+    /// `Foreign` if its directory was not written by this program, `Poisoned` if it cannot be deleted.
+    pub fn delete_key_value(&self, spec: &StoreSpec<'_>) -> Result<(), StateError> {
+        self.delete(&key_value_directory(spec.task_directory, spec.name))
+    }
+
+    /// Deletes a window or session store that is not open; no error if there is none.
+    ///
+    /// # Errors
+    /// As [`Backend::delete_key_value`].
+    pub fn delete_segmented(&self, spec: &StoreSpec<'_>) -> Result<(), StateError> {
+        self.delete(&segmented_directory(spec.task_directory, spec.name))
+    }
+
+    fn delete(&self, directory: &Path) -> Result<(), StateError> {
+        match self {
+            Self::Memory => Ok(()),
+            #[cfg(feature = "rocksdb")]
+            Self::RocksDb(_) => directory::delete(&crate::files::RealFiles, directory),
+            Self::Files { files, .. } => directory::delete(&**files, directory),
+        }
     }
 
     /// Whether its stores survive the process.

@@ -8,6 +8,11 @@ use super::error::StateError;
 /// One change of a batch: a key and its new value, or `None` to delete it.
 pub type Change<'a> = (&'a [u8], Option<&'a [u8]>);
 
+/// An entry lent by an iterator: key and value.
+pub type Entry<'a> = (&'a [u8], &'a [u8]);
+/// A copied entry: key and value, or name and value.
+pub type OwnedEntry = (Vec<u8>, Vec<u8>);
+
 /// Which way an iterator walks over the bytes of keys, compared unsigned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Direction {
@@ -36,7 +41,7 @@ pub trait ByteIterator {
     ///
     /// # Errors
     /// As [`ByteIterator::advance`].
-    fn next_entry(&mut self) -> Result<Option<(&[u8], &[u8])>, StateError> {
+    fn next_entry(&mut self) -> Result<Option<Entry<'_>>, StateError> {
         if self.advance()? { Ok(Some((self.key(), self.value()))) } else { Ok(None) }
     }
 
@@ -44,7 +49,7 @@ pub trait ByteIterator {
     ///
     /// # Errors
     /// As [`ByteIterator::advance`].
-    fn collect_entries(&mut self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StateError> {
+    fn collect_entries(&mut self) -> Result<Vec<OwnedEntry>, StateError> {
         let mut entries = Vec::new();
         while let Some((key, value)) = self.next_entry()? {
             entries.push((key.to_vec(), value.to_vec()));

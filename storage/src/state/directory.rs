@@ -117,19 +117,50 @@ pub(super) fn clear(
     format: &str,
     shape: &Shape,
 ) -> Result<(), StateError> {
-    match files.remove_dir_all(directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(StateError::io(directory, "delete the directory", &error));
-        }
-        _ => {}
-    }
+    remove(files, directory)?;
     claim(files, directory, engine, format, shape)
 }
 
+/// Deletes the directory of a store, of whatever engine and shape; no error if there is none.
+///
+/// # Errors
+/// `Foreign` if there is no marker in it, `Poisoned` if it cannot be deleted.
+pub(super) fn delete(files: &dyn Files, directory: &Path) -> Result<(), StateError> {
+    let look = |path: &Path| files.exists(path).map_err(|error| StateError::io(path, "look at it", &error));
+    if !look(directory)? {
+        return Ok(());
+    }
+    if !look(&directory.join(MARKER))? {
+        let reason = format_args!("holds no {MARKER}, so it is not deleted");
+        return Err(StateError::new(StateErrorKind::Foreign, directory.to_string_lossy(), reason));
+    }
+    remove(files, directory)
+}
+
+fn remove(files: &dyn Files, directory: &Path) -> Result<(), StateError> {
+    match files.remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(StateError::io(directory, "delete the directory", &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes a directory and those above it, and makes each new name durable.
 fn make_directory(files: &dyn Files, directory: &Path) -> io::Result<()> {
+    let mut parents = Vec::new();
+    let above = |path: &Path| path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
+    let mut parent = above(directory);
+    while !parent.as_os_str().is_empty() {
+        let exists = files.exists(&parent)?;
+        parents.push(parent.clone());
+        if exists {
+            break;
+        }
+        parent = above(&parent);
+    }
     files.create_dir_all(directory)?;
-    // The names above it are made durable by whoever made them durable before; a store lost with its name is restored.
-    directory.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), |parent| files.sync_dir(parent))
+    parents.iter().rev().try_for_each(|parent| files.sync_dir(parent))
 }
 
 fn write_marker(files: &dyn Files, marker: &Path, text: &str) -> Result<(), StateError> {

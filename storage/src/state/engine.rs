@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use super::byte_store::{ByteIterator, Direction};
+use super::byte_store::{ByteIterator, Direction, OwnedEntry};
 use super::error::StateError;
 
 /// One sorted map within an engine.
@@ -83,7 +83,7 @@ pub trait Engine: Send + Sync {
     ///
     /// # Errors
     /// As [`Engine::get_with`].
-    fn all_metadata(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StateError>;
+    fn all_metadata(&self) -> Result<Vec<OwnedEntry>, StateError>;
 
     /// Number of entries over all families, exact in memory, estimated on disk.
     ///
@@ -156,7 +156,7 @@ impl<E: Engine + ?Sized> Engine for Box<E> {
     fn metadata(&self, name: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
         (**self).metadata(name)
     }
-    fn all_metadata(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StateError> {
+    fn all_metadata(&self) -> Result<Vec<OwnedEntry>, StateError> {
         (**self).all_metadata()
     }
     fn approximate_entries(&self) -> Result<u64, StateError> {

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use crate::files::{FileHandle, FileLock, Files, OpenMode};
 
-use super::byte_store::{ByteIterator, Direction};
+use super::byte_store::{ByteIterator, Direction, OwnedEntry};
 use super::directory::{self, Shape};
 use super::engine::{Engine, Family};
 use super::error::{StateError, StateErrorKind};
@@ -390,7 +390,7 @@ impl Engine for FileEngine {
         self.memory.metadata(name)
     }
 
-    fn all_metadata(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StateError> {
+    fn all_metadata(&self) -> Result<Vec<OwnedEntry>, StateError> {
         self.memory.all_metadata()
     }
 

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, btree_map};
 use std::ops::Bound;
 
-use super::byte_store::{ByteIterator, Direction, EmptyIterator};
+use super::byte_store::{ByteIterator, Direction, EmptyIterator, OwnedEntry};
 use super::engine::{Engine, Family, is_empty_range};
 use super::error::StateError;
 use super::key_value::KeyValueStore;
 
 type Map = BTreeMap<Box<[u8]>, Box<[u8]>>;
+/// Family, key and new value of a staged change.
+type Staged = (Family, Box<[u8]>, Option<Box<[u8]>>);
 
 /// A key-value store in memory.
 pub type MemoryStore = KeyValueStore<MemoryEngine>;
@@ -26,7 +28,7 @@ pub struct MemoryEngine {
     name: Box<str>,
     families: BTreeMap<Family, Map>,
     metadata: BTreeMap<Vec<u8>, Vec<u8>>,
-    staged: Vec<(Family, Box<[u8]>, Option<Box<[u8]>>)>,
+    staged: Vec<Staged>,
     staged_metadata: Vec<(Vec<u8>, Vec<u8>)>,
     closed: bool,
 }
@@ -123,7 +125,7 @@ impl Engine for MemoryEngine {
         Ok(self.metadata.get(name).cloned())
     }
 
-    fn all_metadata(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StateError> {
+    fn all_metadata(&self) -> Result<Vec<OwnedEntry>, StateError> {
         self.check_open()?;
         Ok(self.metadata.iter().map(|(name, value)| (name.clone(), value.clone())).collect())
     }

@@ -5,6 +5,9 @@ use std::cmp::Ordering;
 use super::byte_store::{ByteIterator, Direction};
 use super::error::StateError;
 
+/// Which of two keys the walk meets first.
+type Compare<'a> = Box<dyn Fn(&[u8], &[u8]) -> Ordering + 'a>;
+
 /// Walks over a store and changes above it as one: a change replaces or deletes the store's entry of that key.
 ///
 /// Invariant asked of the caller: both sides rise (or both fall, for a backward walk) by the same `compare`, and no key
@@ -12,7 +15,7 @@ use super::error::StateError;
 pub struct MergedIterator<'a, I, C: Iterator> {
     store: I,
     changes: std::iter::Peekable<C>,
-    compare: Box<dyn Fn(&[u8], &[u8]) -> Ordering + 'a>,
+    compare: Compare<'a>,
     store_has_entry: bool,
     started: bool,
     shown: Shown<'a>,
@@ -31,7 +34,7 @@ where
 {
     /// `changes` (key and new value, `None` for a deletion) over `store`; `compare` is the order of a forward walk.
     pub fn new(store: I, changes: C, direction: Direction, compare: impl Fn(&[u8], &[u8]) -> Ordering + 'a) -> Self {
-        let compare: Box<dyn Fn(&[u8], &[u8]) -> Ordering + 'a> = match direction {
+        let compare: Compare<'a> = match direction {
             Direction::Forward => Box::new(compare),
             Direction::Backward => Box::new(move |a, b| compare(b, a)),
         };

@@ -37,7 +37,7 @@ mod window;
 
 pub use backend::{Backend, StoreSpec};
 pub use budget::{BudgetOptions, StateBudget};
-pub use byte_store::{BatchStore, ByteIterator, ByteStore, Change, Direction, EmptyIterator};
+pub use byte_store::{BatchStore, ByteIterator, ByteStore, Change, Direction, EmptyIterator, Entry, OwnedEntry};
 pub use directory::{key_value_directory, segment_name, segmented_directory};
 pub use engine::{Engine, Family};
 pub use error::{StateError, StateErrorKind};

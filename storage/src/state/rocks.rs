@@ -23,7 +23,7 @@ use rocksdb::{
 use crate::files::RealFiles;
 
 use super::budget::StateBudget;
-use super::byte_store::{ByteIterator, Direction, EmptyIterator};
+use super::byte_store::{ByteIterator, Direction, EmptyIterator, OwnedEntry};
 use super::directory::{self, Shape};
 use super::engine::{Engine, Family, is_empty_range};
 use super::error::{StateError, StateErrorKind};
@@ -326,7 +326,7 @@ impl Engine for RocksEngine {
         self.opened()?.offsets_get(&self.place, name)
     }
 
-    fn all_metadata(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StateError> {
+    fn all_metadata(&self) -> Result<Vec<OwnedEntry>, StateError> {
         let open = self.opened()?;
         let family = open.offsets_family(&self.place)?;
         let (from, to) = (Bound::Unbounded, Bound::Unbounded);

@@ -183,7 +183,7 @@ fn largest_plain(to: &[u8], last_suffix: &[u8]) -> Vec<u8> {
 pub(super) struct ScanOrder {
     pub kind: KeyKind,
     pub access: Access,
-    /// Memory: by time, key, sequence or session start, whatever the layout.
+    /// Memory: by time, then key, then sequence or session start, whatever the layout.
     pub by_time_and_key: bool,
     pub segment_interval_ms: i64,
 }
@@ -192,19 +192,18 @@ impl ScanOrder {
     /// Compares two plain keys by their place in a forward scan; malformed keys by their bytes.
     pub fn compare(&self, a: &[u8], b: &[u8]) -> Ordering {
         let (Some(x), Some(y)) = (self.kind.parts(a), self.kind.parts(b)) else { return a.cmp(b) };
-        if self.by_time_and_key {
-            return (x.time, x.key, x.second).cmp(&(y.time, y.key, y.second));
-        }
+        // `key, sequence` compared as one string, as Kafka Streams does; without copying it together.
+        let key_and_sequence = || {
+            let (x_sequence, y_sequence) = (&a[a.len() - 4..], &b[b.len() - 4..]);
+            x.key.iter().chain(x_sequence).cmp(y.key.iter().chain(y_sequence))
+        };
         let segment = |time: Timestamp| time.div_euclid(self.segment_interval_ms);
-        let by_segment = segment(x.time).cmp(&segment(y.time));
-        by_segment.then_with(|| match (self.access, self.kind) {
-            (Access::Plain | Access::Index, _) => a.cmp(b),
-            (Access::TimeFirst, KeyKind::Window) => x.time.cmp(&y.time).then_with(|| {
-                let behind = |bytes: &[u8]| bytes[bytes.len() - 4..].to_vec();
-                let (x_sequence, y_sequence) = (behind(a), behind(b));
-                x.key.iter().chain(&x_sequence).cmp(y.key.iter().chain(&y_sequence))
-            }),
-            (Access::TimeFirst, KeyKind::Session) => (x.time, x.second, x.key).cmp(&(y.time, y.second, y.key)),
-        })
+        match (self.kind, self.access) {
+            (KeyKind::Window, _) if self.by_time_and_key => x.time.cmp(&y.time).then_with(key_and_sequence),
+            (KeyKind::Session, _) if self.by_time_and_key => (x.time, x.key, x.second).cmp(&(y.time, y.key, y.second)),
+            (_, Access::Plain | Access::Index) => segment(x.time).cmp(&segment(y.time)).then_with(|| a.cmp(b)),
+            (KeyKind::Window, Access::TimeFirst) => x.time.cmp(&y.time).then_with(key_and_sequence),
+            (KeyKind::Session, Access::TimeFirst) => (x.time, x.second, x.key).cmp(&(y.time, y.second, y.key)),
+        }
     }
 }

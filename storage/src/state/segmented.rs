@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 
 use base::{Offset, Timestamp, TopicPartition};
 
-use super::byte_store::{BatchStore, ByteIterator, Change, Direction, EmptyIterator};
+use super::byte_store::{BatchStore, ByteIterator, Change, Direction, EmptyIterator, OwnedEntry};
 use super::engine::{Engine, Family};
 use super::error::StateError;
 use super::key_value;
@@ -457,8 +457,8 @@ impl ByteIterator for SegmentIterator<'_> {
 /// Entries of a multi-key scan in memory, which Kafka Streams returns by time and then key.
 struct SortedEntries {
     /// The next one is last.
-    entries: Vec<(Vec<u8>, Vec<u8>)>,
-    shown: (Vec<u8>, Vec<u8>),
+    entries: Vec<OwnedEntry>,
+    shown: OwnedEntry,
 }
 
 impl SortedEntries {
