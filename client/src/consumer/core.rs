@@ -540,6 +540,11 @@ impl ConsumerCore {
         step
     }
 
+    /// Whether there is a membership, or one that is being left.
+    pub(crate) fn is_member(&self) -> bool {
+        self.group.is_some()
+    }
+
     /// Where the owner stands in what it took, when it hands on only part of it at a time.
     pub(crate) fn set_position(&mut self, name: &TopicPartition, offset: Offset, leader_epoch: i32) {
         if let Some(partition) = self.partitions.get_mut(name) {

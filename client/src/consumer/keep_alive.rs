@@ -51,6 +51,8 @@ struct State {
     /// When the owner last stepped the core.
     owner_at: i64,
     owner: Option<Waker>,
+    /// Who steps besides the owner.
+    helper: Option<Waker>,
     sign: Option<Sign>,
     leaving: Option<Call>,
 }
@@ -70,6 +72,7 @@ impl KeepAlive {
             answered_at: 0,
             owner_at: 0,
             owner: None,
+            helper: None,
             sign: None,
             leaving: None,
         })))
@@ -80,6 +83,9 @@ impl KeepAlive {
     pub fn step(&self, now: Now, waker: &Waker) -> Step {
         let mut state = self.0.lock();
         let step = state.step(now, waker, false);
+        if !state.helper.as_ref().is_some_and(|helper| helper.will_wake(waker)) {
+            state.helper = Some(waker.clone());
+        }
         let owner = if state.sign.is_some() { state.owner.take() } else { None };
         drop(state);
         if let Some(owner) = owner {
@@ -107,6 +113,11 @@ impl KeepAlive {
         state.next_at = now.ticks_ms + state.interval_ms;
         state.answered_at = now.ticks_ms;
         state.owner_at = now.ticks_ms;
+        let helper = state.helper.clone();
+        drop(state);
+        if let Some(helper) = helper {
+            helper.wake();
+        }
     }
 
     /// No more heartbeats.

@@ -1,18 +1,27 @@
 //! Reads records: alone from chosen partitions, or as a member of a group that shares out the partitions of its topics.
 //!
-//! [`ConsumerCore`] is the machine: stepped by its owner, it hands over whole batches without a copy.
+//! [`Consumer`] is what most programs use: `poll`, `commit`, `seek`, with heartbeats between polls. [`ConsumerCore`] is
+//! the machine under it: stepped by its owner, it hands over whole batches without a copy.
+//!
+//! A record's way: `fetcher` (sessions, one long poll per broker) → `batch_filter` (aborted and control batches) →
+//! `partitions` (buffers, positions) → [`ConsumerCore::take_fetched`] → `shell` (records). Beside it: `group` (joining,
+//! with an [`assignor`]), `keep_alive` (heartbeats, from any thread), `commits`, `lookups` (offsets by time, resets),
+//! `validation` (truncation after a change of leader).
 
 pub mod assignor;
 mod batch_filter;
 mod commits;
 mod config;
 mod core;
+mod driver;
 mod embedded_protocol;
 mod fetcher;
 mod group;
 mod keep_alive;
 mod lookups;
 mod partitions;
+mod record;
+mod shell;
 mod types;
 mod validation;
 
@@ -26,6 +35,8 @@ pub use embedded_protocol::{
     MalformedProtocol, decode_assignment, decode_subscription, encode_assignment, encode_subscription,
 };
 pub use keep_alive::KeepAlive;
+pub use record::{ConsumerRecord, ConsumerRecords};
+pub use shell::{Consumer, Rebalance, RebalanceListener, Wakeup};
 pub use types::{
     CommitTicket, CommittedTicket, ConsumerEvent, Fetched, GroupMetadata, OffsetAndMetadata, OffsetAndTimestamp,
     OffsetReset, OffsetSpec, OffsetsTicket,
