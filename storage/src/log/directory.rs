@@ -1,16 +1,36 @@
 //! One data directory: its lock, its identity, its checkpoints and its partitions.
+//!
+//! After a clean shutdown a partition is opened when it is first asked for; after a crash all are, at once, since what
+//! was cut must be known before anything is served.
 
+use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use base::{Clock, Now, Rng, TopicPartition};
+use base::{Clock, Now, Offset, Rng, TopicPartition};
+use parking_lot::Mutex;
 use uuid::Uuid;
 
+use super::checkpoint::{self, Offsets};
 use super::config::LogConfig;
+use super::deferred::DeferredDeletes;
+use super::file_cache::FileCache;
 use super::flusher::Flusher;
-use super::partition::PartitionLog;
+use super::leader_epochs::LeaderEpochs;
+use super::partition::{Opened, PartitionLog, Shared};
+use super::producer_state::Producers;
+use super::recovery::{Found, open_partition};
+use super::tail::TailBudget;
 use super::types::{Durability, LogError, RecoveryReport};
-use crate::files::Files;
+use crate::error::{ErrorKind, StorageError};
+use crate::files::{FileLock, Files};
+
+pub(super) const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
+pub(super) const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
+pub(super) const LOG_STARTS: &str = "log-start-offset-checkpoint";
+pub(super) const CLEANER_OFFSETS: &str = "cleaner-offset-checkpoint";
+const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 
 /// How a [`LogDirectory`] opens and runs. Intervals carry Kafka's defaults.
 #[derive(Clone)]
@@ -90,8 +110,49 @@ pub struct DirectoryStep {
     pub next_wake_ticks_ms: i64,
 }
 
+/// A partition of the directory.
+pub(super) enum Slot {
+    /// Its folder is there, nothing of it was read; the offsets are those of the checkpoints.
+    Closed { recovery_point: Offset, log_start: Offset, high_watermark: Offset },
+    /// Open.
+    Open(Arc<PartitionLog>),
+    /// It could not be opened.
+    Offline(LogError),
+}
+
+/// When what is due next, in ticks.
+#[derive(Default)]
+pub(super) struct Schedule {
+    pub(super) started: bool,
+    pub(super) retention_ticks_ms: i64,
+    pub(super) checkpoint_ticks_ms: i64,
+    pub(super) watermark_ticks_ms: i64,
+    pub(super) expiry_ticks_ms: i64,
+    pub(super) cleaner_ticks_ms: i64,
+}
+
 /// One data directory: `.lock`, `meta.properties`, checkpoints, the clean-shutdown mark and the partitions.
-pub struct LogDirectory {}
+pub struct LogDirectory {
+    pub(super) shared: Arc<Shared>,
+    pub(super) options: LogDirectoryOptions,
+    pub(super) partitions: Mutex<BTreeMap<TopicPartition, Slot>>,
+    pub(super) schedule: Mutex<Schedule>,
+    pub(super) cleaner_offsets: Mutex<Offsets>,
+    report: RecoveryReport,
+    meta: Mutex<Option<MetaProperties>>,
+    /// What each checkpoint file holds now.
+    written: Mutex<BTreeMap<&'static str, String>>,
+    closed: Mutex<bool>,
+    _lock: Box<dyn FileLock>,
+}
+
+/// The partition that a folder of that name holds: split at the last dash.
+pub(super) fn parse_folder_name(name: &str) -> Option<TopicPartition> {
+    let (topic, partition) = name.rsplit_once('-')?;
+    let partition: i32 = partition.parse().ok().filter(|partition| *partition >= 0)?;
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (!topic.is_empty() && topic.len() <= 249 && topic.bytes().all(legal)).then(|| TopicPartition::new(topic, partition))
+}
 
 impl LogDirectory {
     /// Opens the directory at `path`, made if it is not there, and recovers what a crash left.
@@ -100,56 +161,297 @@ impl LogDirectory {
     /// `InUse` if another process holds it, `Corrupt` for a malformed checkpoint or `meta.properties`. A partition that
     /// cannot be opened is no error: see [`RecoveryReport::offline`].
     pub fn open(
-        _files: Arc<dyn Files>,
-        _path: impl Into<PathBuf>,
-        _options: LogDirectoryOptions,
+        files: Arc<dyn Files>,
+        path: impl Into<PathBuf>,
+        options: LogDirectoryOptions,
     ) -> Result<Self, LogError> {
-        unimplemented!()
+        let path = path.into();
+        let io = |what: &str, path: &Path, error: &io::Error| StorageError::io(what, path, error);
+        files.create_dir_all(&path).map_err(|error| io("make", &path, &error))?;
+        let lock_path = path.join(".lock");
+        let Some(lock) = files.try_lock(&lock_path).map_err(|error| io("lock", &lock_path, &error))? else {
+            return Err(StorageError::new(
+                ErrorKind::InUse,
+                format!("{} is in use by another process (its .lock is held)", path.display()),
+            ));
+        };
+        let meta = match read_text(files.as_ref(), &path.join("meta.properties"))? {
+            None => None,
+            Some(text) => Some(checkpoint::parse_meta_properties(&text).ok_or_else(|| malformed(&path, "meta.properties"))?),
+        };
+        let clean_path = path.join(CLEAN_SHUTDOWN);
+        let clean = files.exists(&clean_path).map_err(|error| io("look at", &clean_path, &error))?;
+        if clean {
+            // Gone before anything changes: a crash from here on must be seen.
+            files.remove_file(&clean_path).map_err(|error| io("remove", &clean_path, &error))?;
+            files.sync_dir(&path).map_err(|error| io("sync", &path, &error))?;
+        }
+        let offsets = |name: &'static str| -> Result<Offsets, LogError> {
+            match read_text(files.as_ref(), &path.join(name))? {
+                None => Ok(Offsets::new()),
+                Some(text) => checkpoint::parse_offsets(&text).ok_or_else(|| malformed(&path, name)),
+            }
+        };
+        let (recovery_points, log_starts) = (offsets(RECOVERY_POINTS)?, offsets(LOG_STARTS)?);
+        let (high_watermarks, cleaner_offsets) = (offsets(HIGH_WATERMARKS)?, offsets(CLEANER_OFFSETS)?);
+        let mut rng = options.rng.clone();
+        let shared = Arc::new(Shared {
+            folder: path.clone(),
+            durability: options.durability,
+            cache: FileCache::new(Arc::clone(&files), options.open_files_max),
+            clock: Arc::clone(&options.clock),
+            rng: Mutex::new(rng.fork()),
+            budget: TailBudget::new(options.tail_partition_bytes, options.tail_total_bytes),
+            flusher: Flusher::new(Arc::clone(&files)),
+            deferred: DeferredDeletes::default(),
+        });
+        let mut partitions = BTreeMap::new();
+        for entry in files.list(&path).map_err(|error| io("list", &path, &error))? {
+            if !entry.is_dir {
+                continue;
+            }
+            let folder = path.join(&entry.name);
+            if entry.name.ends_with("-delete") || entry.name.ends_with("-future") {
+                files.remove_dir_all(&folder).map_err(|error| io("remove", &folder, &error))?;
+            } else if let Some(partition) = parse_folder_name(&entry.name) {
+                let offset = |offsets: &Offsets| offsets.get(&partition).copied().unwrap_or(0);
+                let slot = Slot::Closed {
+                    recovery_point: offset(&recovery_points),
+                    log_start: offset(&log_starts),
+                    high_watermark: offset(&high_watermarks),
+                };
+                partitions.insert(partition, slot);
+            }
+        }
+        let mut directory = Self {
+            shared,
+            options,
+            partitions: Mutex::new(partitions),
+            schedule: Mutex::default(),
+            cleaner_offsets: Mutex::new(cleaner_offsets),
+            report: RecoveryReport { clean, ..RecoveryReport::default() },
+            meta: Mutex::new(meta),
+            written: Mutex::default(),
+            closed: Mutex::new(false),
+            _lock: lock,
+        };
+        if !clean {
+            directory.open_all();
+        }
+        Ok(directory)
+    }
+
+    /// Opens every partition, after a crash.
+    fn open_all(&mut self) {
+        let mut report = std::mem::take(&mut self.report);
+        let names: Vec<TopicPartition> = self.partitions.get_mut().keys().cloned().collect();
+        for partition in names {
+            let Some(Slot::Closed { recovery_point, log_start, .. }) = self.partitions.get_mut().get(&partition) else {
+                continue;
+            };
+            let opened = self.open_log(&partition, *recovery_point, *log_start, false, &mut report);
+            let slot = match opened {
+                Ok(log) => Slot::Open(log),
+                Err(error) => {
+                    tracing::error!(%partition, %error, "cannot open a partition; it is offline");
+                    report.offline.push((partition.clone(), error.clone()));
+                    Slot::Offline(error)
+                }
+            };
+            self.partitions.get_mut().insert(partition, slot);
+        }
+        self.report = report;
+    }
+
+    fn open_log(
+        &self,
+        partition: &TopicPartition,
+        recovery_point: Offset,
+        log_start: Offset,
+        clean: bool,
+        report: &mut RecoveryReport,
+    ) -> Result<Arc<PartitionLog>, LogError> {
+        let found = Found {
+            cache: &self.shared.cache,
+            partition,
+            folder: &self.shared.folder.join(partition.to_string()),
+            config: &self.options.default_config,
+            clean,
+            recovery_point,
+            log_start,
+            now_ms: self.options.clock.wall_ms(),
+        };
+        let opened = open_partition(&found, report)?;
+        let config = self.options.default_config.clone();
+        Ok(PartitionLog::new(Arc::clone(&self.shared), partition.clone(), config, opened))
     }
 
     /// The folder.
     pub fn path(&self) -> &Path {
-        unimplemented!()
+        &self.shared.folder
     }
 
     /// What opening found.
     pub fn recovery_report(&self) -> &RecoveryReport {
-        unimplemented!()
+        &self.report
     }
 
     /// Identity; `None` in a new directory until [`LogDirectory::set_meta_properties`].
     pub fn meta_properties(&self) -> Option<MetaProperties> {
-        unimplemented!()
+        self.meta.lock().clone()
     }
 
     /// Writes the identity, durably. A directory id is drawn if the given one is empty.
     ///
     /// # Errors
     /// `Invalid` if the directory has another cluster or node id already.
-    pub fn set_meta_properties(&self, _properties: MetaProperties) -> Result<(), LogError> {
-        unimplemented!()
+    pub fn set_meta_properties(&self, mut properties: MetaProperties) -> Result<(), LogError> {
+        let mut meta = self.meta.lock();
+        if let Some(known) = &*meta {
+            if known.cluster_id != properties.cluster_id || known.node_id != properties.node_id {
+                return Err(StorageError::new(
+                    ErrorKind::Invalid,
+                    format!(
+                        "{} belongs to cluster {} node {}, not to cluster {} node {}",
+                        self.path().display(),
+                        known.cluster_id,
+                        known.node_id,
+                        properties.cluster_id,
+                        properties.node_id
+                    ),
+                ));
+            }
+            if properties.directory_id.is_empty() {
+                properties.directory_id.clone_from(&known.directory_id);
+            }
+        }
+        if properties.directory_id.is_empty() {
+            let id = Uuid::from_bytes(self.shared.rng.lock().uuid_bytes());
+            properties.directory_id = checkpoint::format_uuid(id);
+        }
+        self.replace("meta.properties", &checkpoint::format_meta_properties(&properties))?;
+        *meta = Some(properties);
+        Ok(())
+    }
+
+    pub(super) fn replace(&self, name: &str, text: &str) -> Result<(), LogError> {
+        let path = self.path().join(name);
+        let replaced = self.shared.cache.files().replace(&path, text.as_bytes());
+        replaced.map_err(|error| StorageError::io("write", &path, &error))
     }
 
     /// The log of a partition, opened on first use; `None` if there is none.
     ///
     /// # Errors
     /// When its files cannot be read.
-    pub fn partition(&self, _partition: &TopicPartition) -> Result<Option<Arc<PartitionLog>>, LogError> {
-        unimplemented!()
+    pub fn partition(&self, partition: &TopicPartition) -> Result<Option<Arc<PartitionLog>>, LogError> {
+        let mut partitions = self.partitions.lock();
+        match partitions.get(partition) {
+            None => Ok(None),
+            Some(Slot::Open(log)) => Ok(Some(Arc::clone(log))),
+            Some(Slot::Offline(error)) => Err(error.clone()),
+            Some(Slot::Closed { recovery_point, log_start, .. }) => {
+                let mut report = RecoveryReport::default();
+                let log = self.open_log(partition, *recovery_point, *log_start, true, &mut report)?;
+                partitions.insert(partition.clone(), Slot::Open(Arc::clone(&log)));
+                Ok(Some(log))
+            }
+        }
     }
 
     /// The log of a partition, made if it is not there (its folder comes with the first append), with that
-    /// configuration from now on.
+    /// configuration from now on. Retention and compaction begin with it.
     ///
     /// # Errors
     /// `Invalid` if the partition is there with another topic id.
     pub fn create_partition(
         &self,
-        _partition: &TopicPartition,
-        _topic_id: Uuid,
-        _config: LogConfig,
+        partition: &TopicPartition,
+        topic_id: Uuid,
+        config: LogConfig,
     ) -> Result<Arc<PartitionLog>, LogError> {
-        unimplemented!()
+        let log = match self.partition(partition)? {
+            Some(log) => {
+                let known = log.topic_id();
+                if !known.is_nil() && !topic_id.is_nil() && known != topic_id {
+                    return Err(StorageError::new(
+                        ErrorKind::Invalid,
+                        format!("{partition} is there with topic id {known}, not {topic_id}"),
+                    ));
+                }
+                if known.is_nil() {
+                    log.set_topic_id(topic_id);
+                }
+                log
+            }
+            None => {
+                if parse_folder_name(&partition.to_string()).as_ref() != Some(partition) {
+                    return Err(StorageError::new(
+                        ErrorKind::Invalid,
+                        format!("{partition} cannot be the name of a partition's folder"),
+                    ));
+                }
+                let opened = Opened {
+                    created: false,
+                    dirty: false,
+                    topic_id,
+                    log_start: 0,
+                    log_end: 0,
+                    durable_end: 0,
+                    segments: Vec::new(),
+                    producers: Producers::default(),
+                    epochs: LeaderEpochs::default(),
+                };
+                let log = PartitionLog::new(Arc::clone(&self.shared), partition.clone(), config.clone(), opened);
+                let mut partitions = self.partitions.lock();
+                match partitions.get(partition) {
+                    Some(Slot::Open(known)) => Arc::clone(known),
+                    _ => {
+                        partitions.insert(partition.clone(), Slot::Open(Arc::clone(&log)));
+                        log
+                    }
+                }
+            }
+        };
+        log.update_config(config);
+        Ok(log)
+    }
+
+    /// Closes and opens a partition anew: how a failed one comes back. What was never synced may be gone.
+    ///
+    /// # Errors
+    /// When its files cannot be read; it is offline then.
+    pub fn reopen_partition(&self, partition: &TopicPartition) -> Result<Option<Arc<PartitionLog>>, LogError> {
+        let mut partitions = self.partitions.lock();
+        let Some(slot) = partitions.get(partition) else { return Ok(None) };
+        let (recovery_point, log_start, config) = match slot {
+            Slot::Open(log) => {
+                log.abandon();
+                (log.durable_end(), log.offsets().log_start, Some(log.config()))
+            }
+            Slot::Closed { recovery_point, log_start, .. } => (*recovery_point, *log_start, None),
+            Slot::Offline(_) => (0, 0, None),
+        };
+        let folder = self.path().join(partition.to_string());
+        let exists = self.shared.cache.files().exists(&folder);
+        if !exists.map_err(|error| StorageError::io("look at", &folder, &error))? {
+            partitions.remove(partition);
+            return Ok(None);
+        }
+        let mut report = RecoveryReport::default();
+        match self.open_log(partition, recovery_point, log_start, false, &mut report) {
+            Ok(log) => {
+                if let Some(config) = config {
+                    log.update_config(LogConfig::clone(&config));
+                }
+                partitions.insert(partition.clone(), Slot::Open(Arc::clone(&log)));
+                Ok(Some(log))
+            }
+            Err(error) => {
+                partitions.insert(partition.clone(), Slot::Offline(error.clone()));
+                Err(error)
+            }
+        }
     }
 
     /// Deletes a partition: its folder is renamed at once and removed after `file.delete.delay.ms`. `false` if there is
@@ -157,23 +459,91 @@ impl LogDirectory {
     ///
     /// # Errors
     /// When the folder cannot be renamed.
-    pub fn delete_partition(&self, _partition: &TopicPartition, _now: Now) -> Result<bool, LogError> {
-        unimplemented!()
+    pub fn delete_partition(&self, partition: &TopicPartition, now: Now) -> Result<bool, LogError> {
+        let Some(slot) = self.partitions.lock().remove(partition) else { return Ok(false) };
+        let mut delay_ms = self.options.default_config.file_delete_delay_ms;
+        if let Slot::Open(log) = &slot {
+            log.abandon();
+            delay_ms = log.config().file_delete_delay_ms;
+        }
+        self.cleaner_offsets.lock().remove(partition);
+        let id = Uuid::from_bytes(self.shared.rng.lock().uuid_bytes());
+        let suffix = format!("-{}.{}-delete", partition.partition, id.simple());
+        let topic = partition.topic.get(..partition.topic.len().min(255 - suffix.len())).unwrap_or("deleted");
+        let (from, to) = (self.path().join(partition.to_string()), self.path().join(format!("{topic}{suffix}")));
+        let files = self.shared.cache.files();
+        match files.rename(&from, &to) {
+            // Never appended to.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+            renamed => renamed.map_err(|error| StorageError::io("rename", &from, &error))?,
+        }
+        self.shared.deferred.add(now.ticks_ms.saturating_add(delay_ms), to, true);
+        if self.options.durability == Durability::Power {
+            files.sync_dir(self.path()).map_err(|error| StorageError::io("sync", self.path(), &error))?;
+        }
+        Ok(true)
     }
 
     /// All partitions, opened or not, in order.
     pub fn partitions(&self) -> Vec<TopicPartition> {
-        unimplemented!()
+        self.partitions.lock().keys().cloned().collect()
+    }
+
+    /// The open partitions.
+    pub(super) fn open_partitions(&self) -> Vec<Arc<PartitionLog>> {
+        let partitions = self.partitions.lock();
+        partitions.values().filter_map(|slot| if let Slot::Open(log) = slot { Some(Arc::clone(log)) } else { None }).collect()
     }
 
     /// The flusher of this directory.
     pub fn flusher(&self) -> &Arc<Flusher> {
-        unimplemented!()
+        &self.shared.flusher
     }
 
-    /// Does what is due: checkpoints, retention, deferred deletes, expiry of producers, and at most one cleaning.
-    pub fn step(&self, _now: Now) -> DirectoryStep {
-        unimplemented!()
+    /// Writes recovery points and log starts.
+    pub(super) fn write_offset_checkpoints(&self) -> Result<(), LogError> {
+        let (mut recovery_points, mut log_starts) = (Offsets::new(), Offsets::new());
+        for (partition, slot) in self.partitions.lock().iter() {
+            let (point, start, first_base) = match slot {
+                Slot::Open(log) => {
+                    let view = log.view.read();
+                    let first = view.segments.first().map_or(0, |segment| segment.base_offset);
+                    (view.durable_end, view.offsets.log_start, first)
+                }
+                Slot::Closed { recovery_point, log_start, .. } => (*recovery_point, *log_start, 0),
+                Slot::Offline(_) => continue,
+            };
+            recovery_points.insert(partition.clone(), point);
+            if start > first_base {
+                log_starts.insert(partition.clone(), start);
+            }
+        }
+        self.write_checkpoint(LOG_STARTS, &log_starts)?;
+        self.write_checkpoint(RECOVERY_POINTS, &recovery_points)
+    }
+
+    /// Writes high watermarks.
+    pub(super) fn write_watermark_checkpoint(&self) -> Result<(), LogError> {
+        let mut watermarks = Offsets::new();
+        for (partition, slot) in self.partitions.lock().iter() {
+            match slot {
+                Slot::Open(log) => watermarks.insert(partition.clone(), log.offsets().high_watermark),
+                Slot::Closed { high_watermark, .. } => watermarks.insert(partition.clone(), *high_watermark),
+                Slot::Offline(_) => None,
+            };
+        }
+        self.write_checkpoint(HIGH_WATERMARKS, &watermarks)
+    }
+
+    /// Writes a checkpoint if it says something new.
+    pub(super) fn write_checkpoint(&self, name: &'static str, offsets: &Offsets) -> Result<(), LogError> {
+        let text = checkpoint::format_offsets(offsets);
+        let mut written = self.written.lock();
+        if written.get(name) != Some(&text) {
+            self.replace(name, &text)?;
+            written.insert(name, text);
+        }
+        Ok(())
     }
 
     /// Shuts down cleanly: everything is synced and marked, so that the next open scans nothing. Appends are refused
@@ -182,6 +552,42 @@ impl LogDirectory {
     /// # Errors
     /// When something could not be written; the next open recovers then.
     pub fn close(&self) -> Result<(), LogError> {
-        unimplemented!()
+        let mut closed = self.closed.lock();
+        if *closed {
+            return Ok(());
+        }
+        *closed = true;
+        let logs = self.open_partitions();
+        let mut result = Ok(());
+        for log in &logs {
+            result = result.and(log.begin_close());
+        }
+        while self.shared.flusher.has_work() {
+            self.shared.flusher.step();
+        }
+        for log in &logs {
+            result = result.and(log.finish_close());
+        }
+        result?;
+        self.write_offset_checkpoints()?;
+        self.write_watermark_checkpoint()?;
+        let offline = self.partitions.lock().values().any(|slot| matches!(slot, Slot::Offline(_)));
+        if !offline {
+            self.replace(CLEAN_SHUTDOWN, "{\"version\":0,\"brokerEpoch\":-1}")?;
+        }
+        Ok(())
     }
+}
+
+/// Logs that drop their directory without [`LogDirectory::close`] are recovered at the next open, as after a crash.
+fn read_text(files: &dyn Files, path: &Path) -> Result<Option<String>, LogError> {
+    match files.read(path) {
+        Ok(content) => Ok(Some(String::from_utf8_lossy(&content).into_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StorageError::io("read", path, &error)),
+    }
+}
+
+fn malformed(folder: &Path, name: &str) -> LogError {
+    StorageError::new(ErrorKind::Corrupt, format!("{} is malformed", folder.join(name).display()))
 }

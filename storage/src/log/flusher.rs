@@ -1,6 +1,16 @@
 //! Group commit: one flusher for each data directory.
+//!
+//! Appends put their partition into a queue; a step takes the whole queue, syncs all its files together and then moves
+//! every partition's high watermark. Whoever appends meanwhile is in the next step.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::partition::{PartitionLog, SyncJob};
+use crate::error::StorageError;
+use crate::files::{FileHandle, Files};
 
 /// What one step of the flusher did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,23 +22,95 @@ pub struct FlushStep {
 }
 
 /// Collects the partitions with unsynced appends, syncs them together, then moves their high watermarks and calls
-/// their listeners. Under `Process` there is nothing to wait for and the flusher idles.
-pub struct Flusher {}
+/// their listeners. Under `Process` only rolled segments pass through here, and nobody waits for it.
+pub struct Flusher {
+    files: Arc<dyn Files>,
+    queue: Mutex<Vec<Arc<PartitionLog>>>,
+    wake: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
+    /// Held during a step: a second one would vouch for data that the first is still syncing.
+    stepping: Mutex<()>,
+}
 
 impl Flusher {
-    /// Syncs everything that is dirty now. Blocks for as long as the disk takes; appends go on meanwhile.
+    pub(super) fn new(files: Arc<dyn Files>) -> Arc<Self> {
+        Arc::new(Self { files, queue: Mutex::default(), wake: Mutex::new(None), stepping: Mutex::new(()) })
+    }
+
+    /// Adds a partition that is not in the queue.
+    pub(super) fn queue(&self, partition: Arc<PartitionLog>) {
+        let first = {
+            let mut queue = self.queue.lock();
+            queue.push(partition);
+            queue.len() == 1
+        };
+        if first {
+            let wake = self.wake.lock().clone();
+            if let Some(wake) = wake {
+                wake();
+            }
+        }
+    }
+
+    /// Keeps steps out while it is held.
+    pub(super) fn exclusive(&self) -> MutexGuard<'_, ()> {
+        self.stepping.lock()
+    }
+
+    /// Syncs everything that is dirty now. Blocks for as long as the disk takes; appends go on meanwhile. Listeners are
+    /// called on this thread and must not call it again.
     pub fn step(&self) -> FlushStep {
-        unimplemented!()
+        let _alone = self.exclusive();
+        let partitions = std::mem::take(&mut *self.queue.lock());
+        if partitions.is_empty() {
+            return FlushStep::default();
+        }
+        let jobs: Vec<(Arc<PartitionLog>, SyncJob)> = partitions
+            .into_iter()
+            .map(|partition| {
+                // Before the job is made: an append from here on queues the partition again.
+                partition.queued.store(false, Ordering::SeqCst);
+                let job = partition.begin_sync();
+                (partition, job)
+            })
+            .collect();
+        let files: Vec<Arc<dyn FileHandle>> = jobs.iter().flat_map(|(_, job)| job.files.iter().cloned()).collect();
+        let mut results = if files.is_empty() { Vec::new() } else { self.files.sync_all(&files) }.into_iter();
+        // The data directory is named by every new partition and synced once.
+        let mut synced_folders: Vec<(std::path::PathBuf, Result<(), StorageError>)> = Vec::new();
+        let mut step = FlushStep { partitions: jobs.len(), failed: 0 };
+        for (partition, job) in &jobs {
+            let mut outcome = Ok(());
+            for _ in &job.files {
+                if let Some(Err(error)) = results.next()
+                    && outcome.is_ok()
+                {
+                    outcome = Err(StorageError::io("sync", partition.folder(), &error));
+                }
+            }
+            for folder in &job.folders {
+                let known = synced_folders.iter().find(|(known, _)| known == folder).map(|(_, result)| result.clone());
+                let result = known.unwrap_or_else(|| {
+                    let result = self.files.sync_dir(folder);
+                    let result = result.map_err(|error| StorageError::io("sync", folder, &error));
+                    synced_folders.push((folder.clone(), result.clone()));
+                    result
+                });
+                outcome = outcome.and(result);
+            }
+            step.failed += usize::from(outcome.is_err());
+            partition.complete_sync(job, outcome);
+        }
+        step
     }
 
     /// Whether a step has something to do.
     pub fn has_work(&self) -> bool {
-        unimplemented!()
+        !self.queue.lock().is_empty()
     }
 
     /// Sets what is called, from the appending thread, when there is work again after there was none: the driver's
     /// unpark.
-    pub fn on_work(&self, _wake: Arc<dyn Fn() + Send + Sync>) {
-        unimplemented!()
+    pub fn on_work(&self, wake: Arc<dyn Fn() + Send + Sync>) {
+        *self.wake.lock() = Some(wake);
     }
 }

@@ -6,10 +6,27 @@
 //! Invariant: `log_start <= last_stable <= high_watermark <= log_end`, and the high watermark moves only over what the
 //! chosen [`Durability`] holds.
 
+mod append;
+mod checkpoint;
+mod cleaner;
 mod config;
+mod deferred;
 mod directory;
+mod duties;
+mod file_cache;
 mod flusher;
+mod index;
+mod leader_epochs;
 mod partition;
+mod producer_state;
+mod read;
+mod recovery;
+mod retention;
+mod scan;
+mod segment;
+mod tail;
+mod transactions;
+mod txn_index;
 mod types;
 
 pub use config::{

@@ -1,0 +1,79 @@
+//! What a data directory does by the clock: checkpoints, retention, removal of deleted files, expiry of producers.
+
+use base::Now;
+
+use super::directory::{DirectoryStep, LogDirectory};
+
+/// Kafka's delay before the first retention check.
+const INITIAL_TASK_DELAY_MS: i64 = 30_000;
+
+impl LogDirectory {
+    /// Does what is due: checkpoints, retention, deferred deletes, expiry of producers, and at most one cleaning.
+    ///
+    /// What fails is logged and tried again when it is due next.
+    pub fn step(&self, now: Now) -> DirectoryStep {
+        let mut schedule = self.schedule.lock();
+        let options = &self.options;
+        let ticks = now.ticks_ms;
+        if !schedule.started {
+            schedule.started = true;
+            schedule.retention_ticks_ms = ticks + INITIAL_TASK_DELAY_MS.min(options.retention_check_interval_ms);
+            schedule.checkpoint_ticks_ms = ticks + options.offset_checkpoint_interval_ms;
+            schedule.watermark_ticks_ms = ticks + options.high_watermark_checkpoint_interval_ms;
+            schedule.expiry_ticks_ms = ticks + options.producer_id_expiration_check_interval_ms;
+            schedule.cleaner_ticks_ms = ticks + options.cleaner_backoff_ms;
+        }
+        let mut did_work = false;
+        let mut due = |at: &mut i64, interval_ms: i64| {
+            let due = ticks >= *at;
+            if due {
+                *at = ticks.saturating_add(interval_ms.max(1));
+                did_work = true;
+            }
+            due
+        };
+        if due(&mut schedule.retention_ticks_ms, options.retention_check_interval_ms) {
+            self.apply_retention(now);
+        }
+        if due(&mut schedule.watermark_ticks_ms, options.high_watermark_checkpoint_interval_ms)
+            && let Err(error) = self.write_watermark_checkpoint()
+        {
+            tracing::error!(%error, "cannot write the high watermarks");
+        }
+        if due(&mut schedule.checkpoint_ticks_ms, options.offset_checkpoint_interval_ms)
+            && let Err(error) = self.write_offset_checkpoints()
+        {
+            tracing::error!(%error, "cannot write recovery points and log starts");
+        }
+        if due(&mut schedule.expiry_ticks_ms, options.producer_id_expiration_check_interval_ms) {
+            let before = now.wall_ms.saturating_sub(options.producer_id_expiration_ms);
+            for log in self.open_partitions() {
+                log.writer.lock().producers.expire(before);
+            }
+        }
+        if options.cleaner_enable && due(&mut schedule.cleaner_ticks_ms, options.cleaner_backoff_ms) {
+            // More may be dirty: look again at once.
+            if self.clean_dirtiest(now) {
+                schedule.cleaner_ticks_ms = ticks;
+            }
+        }
+        did_work |= self.shared.deferred.step(self.shared.cache.files().as_ref(), ticks);
+        let next = [
+            schedule.retention_ticks_ms,
+            schedule.checkpoint_ticks_ms,
+            schedule.watermark_ticks_ms,
+            schedule.expiry_ticks_ms,
+            schedule.cleaner_ticks_ms,
+            self.shared.deferred.next_ticks_ms().unwrap_or(i64::MAX),
+        ];
+        DirectoryStep { did_work, next_wake_ticks_ms: next.into_iter().min().unwrap_or(i64::MAX) }
+    }
+
+    fn apply_retention(&self, now: Now) {
+        for log in self.open_partitions().into_iter().filter(|log| log.is_configured()) {
+            if let Err(error) = log.apply_retention(now) {
+                tracing::error!(partition = %log.topic_partition(), %error, "cannot apply retention");
+            }
+        }
+    }
+}
