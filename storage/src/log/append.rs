@@ -56,7 +56,7 @@ pub(super) fn marker_of(batch: &RecordBatch) -> Result<Option<EndTransactionMark
     let records = batch.records()?;
     let Some(record) = records.iter().next() else { return Ok(None) };
     let record = record?;
-    match parse_control(record.key.unwrap_or_default(), record.value.unwrap_or_default())? {
+    match parse_control(record.key, record.value)? {
         Control::EndTransaction(marker) => Ok(Some(marker)),
         Control::Other(_) => Ok(None),
     }
@@ -105,10 +105,9 @@ fn from_client(bytes: &Bytes, config: &LogConfig, now_ms: Timestamp) -> Result<I
 fn from_coordinator(batch: RecordBatch, config: &LogConfig, now_ms: Timestamp) -> Result<Incoming, AppendError> {
     let marker = marker_of(&batch)?;
     let time = match config.message_timestamp_type {
-        TimestampType::LogAppendTime if marker.is_none() => Some(TimePatch {
-            timestamp_type: protocol::record::TimestampType::LogAppendTime,
-            max_timestamp: now_ms,
-        }),
+        TimestampType::LogAppendTime if marker.is_none() => {
+            Some(TimePatch { timestamp_type: protocol::record::TimestampType::LogAppendTime, max_timestamp: now_ms })
+        }
         _ => None,
     };
     Ok(Incoming { batch, time, marker })
@@ -181,10 +180,8 @@ impl PartitionLog {
         self.check_writable(writer)?;
         let latest_epoch = self.latest_leader_epoch();
         if options.origin != Origin::Replica && options.leader_epoch < latest_epoch {
-            let message = format!(
-                "{}: leader epoch {} is older than {latest_epoch}",
-                self.partition, options.leader_epoch
-            );
+            let message =
+                format!("{}: leader epoch {} is older than {latest_epoch}", self.partition, options.leader_epoch);
             return Err(AppendError::new(AppendErrorKind::FencedLeaderEpoch, message));
         }
         let mut info: Option<AppendInfo> = None;

@@ -167,7 +167,13 @@ impl LogDirectory {
     ) -> Result<Self, LogError> {
         let path = path.into();
         let io = |what: &str, path: &Path, error: &io::Error| StorageError::io(what, path, error);
-        files.create_dir_all(&path).map_err(|error| io("make", &path, &error))?;
+        let exists = files.exists(&path).map_err(|error| io("look at", &path, &error))?;
+        if !exists {
+            files.create_dir_all(&path).map_err(|error| io("make", &path, &error))?;
+            if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                files.sync_dir(parent).map_err(|error| io("sync", parent, &error))?;
+            }
+        }
         let lock_path = path.join(".lock");
         let Some(lock) = files.try_lock(&lock_path).map_err(|error| io("lock", &lock_path, &error))? else {
             return Err(StorageError::new(
@@ -177,7 +183,9 @@ impl LogDirectory {
         };
         let meta = match read_text(files.as_ref(), &path.join("meta.properties"))? {
             None => None,
-            Some(text) => Some(checkpoint::parse_meta_properties(&text).ok_or_else(|| malformed(&path, "meta.properties"))?),
+            Some(text) => {
+                Some(checkpoint::parse_meta_properties(&text).ok_or_else(|| malformed(&path, "meta.properties"))?)
+            }
         };
         let clean_path = path.join(CLEAN_SHUTDOWN);
         let clean = files.exists(&clean_path).map_err(|error| io("look at", &clean_path, &error))?;
@@ -249,7 +257,8 @@ impl LogDirectory {
             let Some(Slot::Closed { recovery_point, log_start, .. }) = self.partitions.get_mut().get(&partition) else {
                 continue;
             };
-            let opened = self.open_log(&partition, *recovery_point, *log_start, false, &mut report);
+            let (recovery_point, log_start) = (*recovery_point, *log_start);
+            let opened = self.open_log(&partition, recovery_point, log_start, false, &mut report);
             let slot = match opened {
                 Ok(log) => Slot::Open(log),
                 Err(error) => {
@@ -492,7 +501,10 @@ impl LogDirectory {
     /// The open partitions.
     pub(super) fn open_partitions(&self) -> Vec<Arc<PartitionLog>> {
         let partitions = self.partitions.lock();
-        partitions.values().filter_map(|slot| if let Slot::Open(log) = slot { Some(Arc::clone(log)) } else { None }).collect()
+        partitions
+            .values()
+            .filter_map(|slot| if let Slot::Open(log) = slot { Some(Arc::clone(log)) } else { None })
+            .collect()
     }
 
     /// The flusher of this directory.

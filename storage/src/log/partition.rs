@@ -134,17 +134,17 @@ pub(super) struct Opened {
 }
 
 impl PartitionLog {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        partition: TopicPartition,
-        config: LogConfig,
-        opened: Opened,
-    ) -> Arc<Self> {
+    pub(super) fn new(shared: Arc<Shared>, partition: TopicPartition, config: LogConfig, opened: Opened) -> Arc<Self> {
         let folder = shared.folder.join(partition.to_string());
         let tail = Tail::new(Arc::clone(&shared.budget));
         let start = opened.log_start;
         let mut view = View {
-            offsets: LogOffsets { log_start: start, last_stable: start, high_watermark: start, log_end: opened.log_end },
+            offsets: LogOffsets {
+                log_start: start,
+                last_stable: start,
+                high_watermark: start,
+                log_end: opened.log_end,
+            },
             segments: opened.segments,
             watermark_at: None,
             durable_end: opened.durable_end,
@@ -164,7 +164,12 @@ impl PartitionLog {
             folder,
             config: RwLock::new(Arc::new(config)),
             configured: AtomicBool::new(false),
-            writer: Mutex::new(Writer { created: opened.created, closed: false, dirty: opened.dirty, producers: opened.producers }),
+            writer: Mutex::new(Writer {
+                created: opened.created,
+                closed: false,
+                dirty: opened.dirty,
+                producers: opened.producers,
+            }),
             view: RwLock::new(view),
             unsynced: Mutex::default(),
             epochs: Mutex::new(opened.epochs),
@@ -328,9 +333,7 @@ impl PartitionLog {
         let before = view.offsets;
         let (safe, safe_at) = match self.shared.durability {
             Durability::Power => (view.durable_end, view.durable_at),
-            Durability::Process => {
-                (before.log_end, view.active().map(|active| (active.base_offset, active.size())))
-            }
+            Durability::Process => (before.log_end, view.active().map(|active| (active.base_offset, active.size()))),
         };
         let replicated = self.replicated_end.load(Ordering::SeqCst);
         let target = safe.min(replicated).min(before.log_end);
@@ -397,9 +400,7 @@ impl PartitionLog {
         let (end, end_at) = {
             let view = self.view.read();
             match (self.shared.durability, view.active()) {
-                (Durability::Power, Some(active)) => {
-                    (view.offsets.log_end, Some((active.base_offset, active.size())))
-                }
+                (Durability::Power, Some(active)) => (view.offsets.log_end, Some((active.base_offset, active.size()))),
                 // Only rolled segments are synced: everything before the active one.
                 (Durability::Process, Some(active)) => (active.base_offset, Some((active.base_offset, 0))),
                 (_, None) => (view.offsets.log_end, None),
@@ -472,7 +473,12 @@ impl PartitionLog {
 
     /// Seals the active segment and starts one at `base_offset`; its snapshot and indexes are durable with the next
     /// sync, and only then counts as recovered what lies before.
-    pub(super) fn roll(&self, writer: &Writer, base_offset: Offset, config: &LogConfig) -> Result<Arc<Segment>, LogError> {
+    pub(super) fn roll(
+        &self,
+        writer: &Writer,
+        base_offset: Offset,
+        config: &LogConfig,
+    ) -> Result<Arc<Segment>, LogError> {
         let active = self.view.read().active().cloned();
         if let Some(active) = active {
             self.write_snapshot(writer, base_offset)?;

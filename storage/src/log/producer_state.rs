@@ -194,7 +194,8 @@ impl Producers {
         let Some(producer) = self.by_id.get(&header.producer_id) else { return Ok(()) };
         let epoch = header.producer_epoch;
         let repeated = epoch == producer.epoch && producer.transaction_first.is_none();
-        let fenced = if transaction_version >= 2 { epoch <= producer.epoch && !repeated } else { epoch < producer.epoch };
+        let fenced =
+            if transaction_version >= 2 { epoch <= producer.epoch && !repeated } else { epoch < producer.epoch };
         if fenced {
             return refuse(
                 AppendErrorKind::InvalidProducerEpoch,
@@ -265,8 +266,7 @@ impl Producers {
     /// Forgets producers without an open transaction that were silent since before `before`.
     pub(super) fn expire(&mut self, before: Timestamp) -> usize {
         let count = self.by_id.len();
-        self.by_id
-            .retain(|_, producer| producer.transaction_first.is_some() || producer.last_timestamp >= before);
+        self.by_id.retain(|_, producer| producer.transaction_first.is_some() || producer.last_timestamp >= before);
         count - self.by_id.len()
     }
 
@@ -296,7 +296,8 @@ impl Producers {
         bytes.extend_from_slice(&[0; 4]);
         bytes.extend_from_slice(&(self.by_id.len() as i32).to_be_bytes());
         for info in self.infos() {
-            let delta = self.by_id.get(&info.producer_id).and_then(Producer::last).map_or(0, |batch| batch.offset_delta);
+            let delta =
+                self.by_id.get(&info.producer_id).and_then(Producer::last).map_or(0, |batch| batch.offset_delta);
             bytes.extend_from_slice(&info.producer_id.to_be_bytes());
             bytes.extend_from_slice(&info.producer_epoch.to_be_bytes());
             bytes.extend_from_slice(&info.last_sequence.to_be_bytes());

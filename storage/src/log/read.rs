@@ -140,9 +140,7 @@ impl PartitionLog {
         let size = segment.size();
         let whole = limit >= next_base;
         let end = match view.watermark_at {
-            Some((base, position))
-                if !whole && limit == view.offsets.high_watermark && base == segment.base_offset =>
-            {
+            Some((base, position)) if !whole && limit == view.offsets.high_watermark && base == segment.base_offset => {
                 return Some(Stretch { end: position.min(size), segment, limit_inside: false, next_base });
             }
             _ => size,
@@ -225,11 +223,7 @@ impl PartitionLog {
 }
 
 /// The first record of `segment` at or after `timestamp` whose offset is not below `from`.
-fn find_timestamp(
-    segment: &Segment,
-    timestamp: Timestamp,
-    from: Offset,
-) -> Result<Option<TimestampOffset>, LogError> {
+fn find_timestamp(segment: &Segment, timestamp: Timestamp, from: Offset) -> Result<Option<TimestampOffset>, LogError> {
     let start = || -> io::Result<u64> {
         let older = segment.time_index.floor_time(timestamp)?;
         let offset = older.map_or(segment.base_offset, |entry| absolute(segment.base_offset, entry.relative_offset));

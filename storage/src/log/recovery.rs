@@ -125,9 +125,8 @@ impl Opening<'_> {
     /// Finishes or undoes what a crash interrupted, and removes what was given up. Base offsets of what is left.
     fn tidy(&self) -> Result<Vec<Offset>, LogError> {
         let list = || self.files.list(self.found.folder).map_err(|error| self.io("list", "", &error));
-        let remove = |name: &str| {
-            self.files.remove_file(&self.path(name)).map_err(|error| self.io("remove", name, &error))
-        };
+        let remove =
+            |name: &str| self.files.remove_file(&self.path(name)).map_err(|error| self.io("remove", name, &error));
         let entries: Vec<String> = list()?.into_iter().filter(|entry| !entry.is_dir).map(|entry| entry.name).collect();
         let mut first_cleaned = Offset::MAX;
         for name in &entries {

@@ -136,9 +136,7 @@ impl PartitionLog {
         // The snapshot at a deleted segment's base describes what came before it; none but the newest is needed.
         let snapshot = segment.path_of(".snapshot");
         match files.remove_file(&snapshot) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(StorageError::io("remove", &snapshot, &error))
-            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StorageError::io("remove", &snapshot, &error)),
             _ => Ok(()),
         }
     }
@@ -191,7 +189,9 @@ impl PartitionLog {
             (kept.to_vec(), dropped.to_vec())
         };
         let cut = match kept.last() {
-            Some(segment) => segment.locate(offset, segment.size())?.map(|(position, header)| (position, header.base_offset)),
+            Some(segment) => {
+                segment.locate(offset, segment.size())?.map(|(position, header)| (position, header.base_offset))
+            }
             None => None,
         };
         let log_end = cut.map_or(offset, |(_, base)| base.min(offset));

@@ -35,12 +35,7 @@ impl AbortedEntry {
 
     fn read(bytes: &[u8]) -> Self {
         let field = |at: usize| bytes[at..at + 8].iter().fold(0i64, |number, byte| (number << 8) | i64::from(*byte));
-        Self {
-            producer_id: field(2),
-            first_offset: field(10),
-            last_offset: field(18),
-            last_stable_offset: field(26),
-        }
+        Self { producer_id: field(2), first_offset: field(10), last_offset: field(18), last_stable_offset: field(26) }
     }
 }
 
