@@ -1,1 +1,43 @@
-//! streams-dsl
+//! KStream, KTable and their operators: words for building a [`Topology`].
+//!
+//! Begin with a [`StreamsBuilder`]; its streams and tables have an operator for each of Kafka Streams', with the same names
+//! for nodes, stores and internal topics. Types carry through: an operator whose types do not fit does not compile.
+//!
+//! ```
+//! use streams_dsl::{Consumed, Grouped, Materialized, Produced, StreamsBuilder};
+//!
+//! let builder = StreamsBuilder::new();
+//! builder
+//!     .stream("lines", Consumed::<String, String>::default())
+//!     .flat_map_values(|line| line.split(' ').map(str::to_lowercase).collect::<Vec<_>>())
+//!     .group_by(|_, word| word.clone(), Grouped::default())
+//!     .count(Materialized::named("counts"))
+//!     .to_stream()
+//!     .to("word-counts", Produced::inherited());
+//! let topology = builder.build()?;
+//! assert!(topology.describe().contains("counts-repartition"));
+//! # Ok::<(), streams_core::StreamsError>(())
+//! ```
+//!
+//! Knows no client and no file.
+
+mod builder;
+mod graph;
+mod grouped;
+mod kstream;
+mod ktable;
+mod materialized;
+mod naming;
+mod operators;
+mod options;
+mod windows;
+
+pub use builder::StreamsBuilder;
+pub use grouped::{KGroupedStream, TimeWindowedKStream};
+pub use kstream::KStream;
+pub use ktable::KTable;
+pub use materialized::Materialized;
+pub use operators::{BranchedKStream, Branches};
+pub use options::{Consumed, Grouped, Joined, Produced, Repartitioned};
+pub use streams_core::Topology;
+pub use windows::TimeWindows;

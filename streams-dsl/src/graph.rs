@@ -1,0 +1,145 @@
+//! The logical graph behind a [`StreamsBuilder`](crate::StreamsBuilder): operators in the order in which they were called.
+//!
+//! Calling an operator takes its names and adds a step; [`Graph::write`] runs the steps in order to make the topology. Between the two, later
+//! operators may still change earlier ones (a join makes its table keep a store, a left join lets null keys through an
+//! earlier repartition): such facts sit in shared cells that the steps read when they run.
+//!
+//! Operators return streams, not results: the first error is kept and reported by `build`.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use streams_core::{ErrorKind, StreamsError, Topology};
+
+use crate::naming::Names;
+
+/// Adds one operator's nodes and stores to the topology.
+pub(crate) type Step = Box<dyn Fn(&mut Topology) -> Result<(), StreamsError>>;
+
+/// All operators of one builder.
+#[derive(Default)]
+pub(crate) struct Graph {
+    names: Names,
+    steps: Vec<Step>,
+    error: Option<StreamsError>,
+    /// Source node by the topics it reads, so that the same topics are read once.
+    sources: BTreeMap<Vec<String>, String>,
+}
+
+/// The graph, shared by the builder and every stream and table made with it.
+#[derive(Clone, Default)]
+pub(crate) struct GraphRef(Rc<RefCell<Graph>>);
+
+impl GraphRef {
+    /// The name given, or `prefix` with the next number.
+    pub(crate) fn name_or(&self, given: Option<String>, prefix: &str) -> String {
+        given.unwrap_or_else(|| self.0.borrow_mut().names.next(prefix))
+    }
+
+    /// `prefix` with the next number.
+    pub(crate) fn next_name(&self, prefix: &str) -> String {
+        self.0.borrow_mut().names.next(prefix)
+    }
+
+    /// `prefix` with `STATE-STORE-` and the next number.
+    pub(crate) fn next_store_name(&self, prefix: &str) -> String {
+        self.0.borrow_mut().names.next_store(prefix)
+    }
+
+    /// Adds a step.
+    pub(crate) fn add(&self, step: impl Fn(&mut Topology) -> Result<(), StreamsError> + 'static) {
+        self.0.borrow_mut().steps.push(Box::new(step));
+    }
+
+    /// Keeps the error, if it is the first.
+    pub(crate) fn fail(&self, message: impl Into<String>) {
+        self.0.borrow_mut().error.get_or_insert(StreamsError::new(ErrorKind::Topology, message));
+    }
+
+    /// `serde`, or, when there is none, an error that says where one is needed and how to give it.
+    pub(crate) fn need<S>(&self, serde: Option<S>, what: &str, remedy: &str) -> Option<S> {
+        if serde.is_none() {
+            self.fail(format!("{what} has no serde: give one with {remedy}"));
+        }
+        serde
+    }
+
+    /// The node that reads exactly `topics`: the one that was added for them before, or `name` from now on (`true`).
+    pub(crate) fn source(&self, topics: &[String], name: String) -> (String, bool) {
+        let mut key = topics.to_vec();
+        key.sort();
+        match self.0.borrow_mut().sources.entry(key) {
+            std::collections::btree_map::Entry::Occupied(known) => (known.get().clone(), false),
+            std::collections::btree_map::Entry::Vacant(place) => (place.insert(name).clone(), true),
+        }
+    }
+
+    /// The topology of all operators so far.
+    pub(crate) fn write(&self) -> Result<Topology, StreamsError> {
+        let graph = &mut *self.0.borrow_mut();
+        if let Some(error) = graph.error.take() {
+            return Err(error);
+        }
+        let mut topology = Topology::new();
+        for step in &graph.steps {
+            step(&mut topology)?;
+        }
+        Ok(topology)
+    }
+}
+
+/// Whether a repartition lets records without key through, as it must when a left join follows.
+pub(crate) type NullKeys = Rc<Cell<bool>>;
+
+/// What every stream and table knows of where it stands in the graph.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub(crate) graph: GraphRef,
+    /// The topology node whose output this is.
+    pub(crate) node: String,
+    /// Sources of the same sub-topology: what must be co-partitioned in a join.
+    pub(crate) sources: Vec<String>,
+    /// Repartitions upstream.
+    pub(crate) repartitions: Vec<NullKeys>,
+    /// Name for the next operator.
+    pub(crate) next_name: Option<String>,
+}
+
+impl Place {
+    pub(crate) fn source(graph: GraphRef, node: String) -> Self {
+        Self { graph, sources: vec![node.clone()], node, repartitions: Vec::new(), next_name: None }
+    }
+
+    /// Behind this place, at `node`.
+    pub(crate) fn at(&self, node: String) -> Self {
+        Self { node, next_name: None, ..self.clone() }
+    }
+
+    /// The same place, whose next operator is called `name`.
+    pub(crate) fn named(&self, name: &str) -> Self {
+        Self { next_name: Some(name.to_owned()), ..self.clone() }
+    }
+
+    /// Name of the next operator: the one given, or `prefix` with the next number.
+    pub(crate) fn take_name(&self, prefix: &str) -> String {
+        self.graph.name_or(self.next_name.clone(), prefix)
+    }
+
+    /// Where `self` and `other` flow together, at `node`.
+    pub(crate) fn joined(&self, other: &Self, node: String) -> Self {
+        let mut place = self.at(node);
+        for source in &other.sources {
+            if !place.sources.contains(source) {
+                place.sources.push(source.clone());
+            }
+        }
+        place.repartitions.extend(other.repartitions.iter().cloned());
+        place
+    }
+
+    /// Lets records without key through all repartitions upstream.
+    pub(crate) fn keep_null_keys(&self) {
+        self.repartitions.iter().for_each(|flag| flag.set(true));
+    }
+}

@@ -1,0 +1,76 @@
+//! [`KTable`]: the latest value of each key. Its operators are in `operators/`, one file each.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use streams_core::processor::context::NodeContext;
+use streams_core::{BoxError, SerdeRef, ValueAndTimestamp};
+
+use crate::graph::Place;
+
+/// A table: a changelog stream of which each record replaces the former value of its key, and a null value deletes it.
+pub struct KTable<K, V> {
+    pub(crate) place: Place,
+    pub(crate) key: Option<SerdeRef<K>>,
+    pub(crate) value: Option<SerdeRef<V>>,
+    pub(crate) table: Rc<dyn Table<K, V>>,
+}
+
+impl<K, V> Clone for KTable<K, V> {
+    fn clone(&self) -> Self {
+        Self {
+            place: self.place.clone(),
+            key: self.key.clone(),
+            value: self.value.clone(),
+            table: Rc::clone(&self.table),
+        }
+    }
+}
+
+impl<K, V> KTable<K, V> {
+    pub(crate) fn new(
+        place: Place,
+        key: Option<SerdeRef<K>>,
+        value: Option<SerdeRef<V>>,
+        table: Rc<dyn Table<K, V>>,
+    ) -> Self {
+        Self { place, key, value, table }
+    }
+
+    /// Gives the next operator's node a name, in place of a generated one.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Self {
+        Self { place: self.place.named(name), ..self.clone() }
+    }
+
+    /// Name of the store that can be queried; `None` if the table has none of its own.
+    pub fn store_name(&self) -> Option<String> {
+        self.table.own_store()
+    }
+}
+
+/// Looks up the present value of a key, in one task.
+pub(crate) type Getter<K, V> = Box<dyn Fn(&K) -> Result<Option<ValueAndTimestamp<V>>, BoxError>>;
+
+/// Makes the getters of tasks.
+pub(crate) type GetterSupplier<K, V> = Arc<dyn Fn(&NodeContext) -> Result<Getter<K, V>, BoxError> + Send + Sync>;
+
+/// What an operator further down can ask of a table: to keep a store, to send old values, to look up a key.
+///
+/// The first two are asked before the topology is written and read when it is.
+pub(crate) trait Table<K, V> {
+    /// Makes the table, or the nearest one upstream that can, keep a store, so that it can be looked up.
+    fn keep_store(&self);
+
+    /// Makes updates carry the value before.
+    fn send_old_values(&self);
+
+    /// The store of the table itself, if it has one so far.
+    fn own_store(&self) -> Option<String>;
+
+    /// Stores that a processor must be connected to for looking up.
+    fn lookup_stores(&self) -> Vec<String>;
+
+    /// Looks up keys; works in processors that are connected to [`Table::lookup_stores`].
+    fn getter(&self) -> GetterSupplier<K, V>;
+}

@@ -1,0 +1,107 @@
+//! How a table is kept: the name of its store, serdes, cache, changelog, retention.
+
+use std::collections::BTreeMap;
+
+use streams_core::serde::DefaultSerde;
+use streams_core::store::{Logging, Storage};
+use streams_core::{Serde, SerdeRef};
+
+/// How the result of an aggregation, or a table, is materialised in a state store.
+///
+/// Without a name the store is called as Kafka Streams would call it. Caching is on: updates of a key within a commit interval become one.
+pub struct Materialized<K, V> {
+    pub(crate) name: Option<String>,
+    pub(crate) key: Option<SerdeRef<K>>,
+    pub(crate) value: Option<SerdeRef<V>>,
+    pub(crate) caching: bool,
+    pub(crate) logging: Logging,
+    pub(crate) storage: Storage,
+    pub(crate) retention_ms: Option<i64>,
+}
+
+impl<K, V> Materialized<K, V> {
+    /// A store with a generated name, and the serdes that follow from upstream.
+    pub fn unnamed() -> Self {
+        Self {
+            name: None,
+            key: None,
+            value: None,
+            caching: true,
+            logging: Logging::default(),
+            storage: Storage::default(),
+            retention_ms: None,
+        }
+    }
+
+    /// The store `name`; its changelog is `<application.id>-<name>-changelog`.
+    pub fn named(name: &str) -> Self {
+        Self { name: Some(name.to_owned()), ..Self::unnamed() }
+    }
+
+    /// A store with these serdes.
+    pub fn with(key: impl Serde<K> + 'static, value: impl Serde<V> + 'static) -> Self {
+        Self::unnamed().with_key_serde(key).with_value_serde(value)
+    }
+
+    /// Calls the store `name`.
+    #[must_use]
+    pub fn with_name(mut self, name: &str) -> Self {
+        self.name = Some(name.to_owned());
+        self
+    }
+
+    /// Serialises keys so.
+    #[must_use]
+    pub fn with_key_serde(mut self, serde: impl Serde<K> + 'static) -> Self {
+        self.key = Some(serde.into_ref());
+        self
+    }
+
+    /// Serialises values so.
+    #[must_use]
+    pub fn with_value_serde(mut self, serde: impl Serde<V> + 'static) -> Self {
+        self.value = Some(serde.into_ref());
+        self
+    }
+
+    /// Without the cache: every update is forwarded and logged.
+    #[must_use]
+    pub fn without_caching(mut self) -> Self {
+        self.caching = false;
+        self
+    }
+
+    /// With a changelog whose topic configuration is overridden by `configs`.
+    #[must_use]
+    pub fn with_logging(mut self, configs: BTreeMap<String, String>) -> Self {
+        self.logging = Logging::Enabled(configs);
+        self
+    }
+
+    /// Without a changelog: the state is lost with the local directory.
+    #[must_use]
+    pub fn without_logging(mut self) -> Self {
+        self.logging = Logging::Disabled;
+        self
+    }
+
+    /// Keeps the state on the heap; it is restored from the changelog at each start.
+    #[must_use]
+    pub fn in_memory(mut self) -> Self {
+        self.storage = Storage::InMemory;
+        self
+    }
+
+    /// Keeps windows for `retention_ms` of stream time instead of their size plus grace.
+    #[must_use]
+    pub fn with_retention_ms(mut self, retention_ms: i64) -> Self {
+        self.retention_ms = Some(retention_ms);
+        self
+    }
+}
+
+impl<K: DefaultSerde, V: DefaultSerde> Default for Materialized<K, V> {
+    fn default() -> Self {
+        Self::with(K::default_serde(), V::default_serde())
+    }
+}

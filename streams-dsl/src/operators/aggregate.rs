@@ -1,0 +1,155 @@
+//! `count`, `reduce` and `aggregate` of a grouped stream: a table of one value per key.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use streams_core::serde::I64Serde;
+use streams_core::store::builder::StoreBuilderRef;
+use streams_core::{
+    BoxError, Change, Processor, ProcessorContext, Record, Serde, SerdeRef, TimestampedKeyValueStore, ValueAndTimestamp,
+};
+
+use crate::grouped::KGroupedStream;
+use crate::kstream::KStream;
+use crate::ktable::KTable;
+use crate::materialized::Materialized;
+use crate::naming;
+use crate::operators::repartition::Through;
+use crate::operators::store::SettledStore;
+use crate::operators::table_source::StoredTable;
+
+/// New aggregate from key, value and the aggregate so far (`None` for a key without one); `None` deletes it.
+pub(crate) type Aggregator<K, V, A> = Arc<dyn Fn(&K, &V, Option<A>) -> Option<A> + Send + Sync>;
+
+struct Aggregate<K, V, A> {
+    store_name: String,
+    aggregator: Aggregator<K, V, A>,
+    send_old_values: bool,
+    store: Option<Rc<TimestampedKeyValueStore<K, A>>>,
+    forwards_on_flush: bool,
+}
+
+impl<K, V, A> Processor<K, V, K, Change<A>> for Aggregate<K, V, A>
+where
+    K: Clone + 'static,
+    V: 'static,
+    A: Clone + 'static,
+{
+    fn init(&mut self, ctx: &mut ProcessorContext<K, Change<A>>) -> Result<(), BoxError> {
+        let store = ctx.timestamped_key_value_store::<K, A>(&self.store_name)?;
+        self.forwards_on_flush = ctx.forward_on_flush(&store, self.send_old_values);
+        self.store = Some(store);
+        Ok(())
+    }
+
+    fn process(&mut self, record: Record<K, V>, ctx: &mut ProcessorContext<K, Change<A>>) -> Result<(), BoxError> {
+        let (Some(key), Some(value), Some(store)) = (&record.key, &record.value, &self.store) else {
+            ctx.count_dropped();
+            return Ok(());
+        };
+        let before = store.get(key)?;
+        let timestamp = before.as_ref().map_or(record.timestamp, |before| before.timestamp.max(record.timestamp));
+        let old = before.map(|before| before.value);
+        let sent_old = if self.send_old_values && !self.forwards_on_flush { old.clone() } else { None };
+        let new = (self.aggregator)(key, value, old);
+        if self.forwards_on_flush {
+            return Ok(store.put(key, new.map(|value| ValueAndTimestamp { value, timestamp }))?);
+        }
+        store.put(key, new.clone().map(|value| ValueAndTimestamp { value, timestamp }))?;
+        let change = Change::new(new, sent_old);
+        ctx.forward(record.with_value(Some(change)).with_timestamp(timestamp))
+    }
+}
+
+impl<K: Clone + 'static, V: Clone + 'static> KGroupedStream<K, V> {
+    /// How many records each key has had. Records with a null key or value do not count.
+    pub fn count(&self, materialized: Materialized<K, i64>) -> KTable<K, i64> {
+        let aggregator = |_: &K, _: &V, count: Option<i64>| Some(count.unwrap_or(0) + 1);
+        self.add_aggregate(naming::AGGREGATE, Arc::new(aggregator), materialized, Some(I64Serde.into_ref()))
+    }
+
+    /// Combines the values of each key; the first value stands for itself.
+    pub fn reduce(
+        &self,
+        reducer: impl Fn(V, &V) -> V + Send + Sync + 'static,
+        materialized: Materialized<K, V>,
+    ) -> KTable<K, V> {
+        let aggregator = move |_: &K, value: &V, so_far: Option<V>| {
+            Some(match so_far {
+                Some(so_far) => reducer(so_far, value),
+                None => value.clone(),
+            })
+        };
+        self.add_aggregate(naming::REDUCE, Arc::new(aggregator), materialized, self.stream.value.clone())
+    }
+
+    /// Folds the values of each key into an aggregate of another type that begins as `initial()`.
+    pub fn aggregate<A: Clone + 'static>(
+        &self,
+        initial: impl Fn() -> A + Send + Sync + 'static,
+        aggregator: impl Fn(&K, &V, A) -> A + Send + Sync + 'static,
+        materialized: Materialized<K, A>,
+    ) -> KTable<K, A> {
+        self.aggregate_nullable(
+            move |key, value, so_far| Some(aggregator(key, value, so_far.unwrap_or_else(&initial))),
+            materialized,
+        )
+    }
+
+    /// As [`KGroupedStream::aggregate`]; the aggregator is given `None` for a key without aggregate, and deletes by returning it.
+    pub fn aggregate_nullable<A: Clone + 'static>(
+        &self,
+        aggregator: impl Fn(&K, &V, Option<A>) -> Option<A> + Send + Sync + 'static,
+        materialized: Materialized<K, A>,
+    ) -> KTable<K, A> {
+        self.add_aggregate(naming::AGGREGATE, Arc::new(aggregator), materialized, None)
+    }
+
+    fn add_aggregate<A: Clone + 'static>(
+        &self,
+        prefix: &str,
+        aggregator: Aggregator<K, V, A>,
+        materialized: Materialized<K, A>,
+        value: Option<SerdeRef<A>>,
+    ) -> KTable<K, A> {
+        let graph = &self.stream.place.graph;
+        let store_name = materialized.name.clone().unwrap_or_else(|| graph.next_store_name(prefix));
+        let name = self.stream.place.take_name(prefix);
+        let stream = self.partitioned_by_key(&store_name);
+        let key = self.stream.key.clone();
+        let settled = SettledStore::new(graph, store_name.clone(), materialized, key, value);
+        let table = StoredTable::new(store_name.clone());
+        let place = stream.place.at(name.clone());
+        let Some(settled) = settled else { return KTable::new(place, None, None, table) };
+        let (key, value) = (Arc::clone(&settled.key), Arc::clone(&settled.value));
+        let store = settled.key_value();
+        let (parent, old_values) = (stream.place.node.clone(), table.old_values());
+        graph.add(move |topology| {
+            let (store_name, aggregator, send_old_values) =
+                (store_name.clone(), Arc::clone(&aggregator), old_values.get());
+            let supplier = move || Aggregate {
+                store_name: store_name.clone(),
+                aggregator: Arc::clone(&aggregator),
+                send_old_values,
+                store: None,
+                forwards_on_flush: false,
+            };
+            topology.add_processor::<_, K, V, K, Change<A>>(&name, supplier, &[&parent])?;
+            topology.add_shared_state_store(StoreBuilderRef::clone(&store), &[&name]).map(|_| ())
+        });
+        KTable::new(place, Some(key), Some(value), table)
+    }
+
+    /// The grouped stream, repartitioned if its key may have changed; `store` names the topic unless the user did.
+    pub(crate) fn partitioned_by_key(&self, store: &str) -> KStream<K, V> {
+        if !self.stream.rekeyed {
+            return self.stream.clone();
+        }
+        let base = self.repartition_name.clone().unwrap_or_else(|| store.to_owned());
+        let remedy = "Grouped::with(key serde, value serde)";
+        match self.stream.serdes(&None, &None, &format!("repartition topic {base}-repartition"), remedy) {
+            Some((key, value)) => self.stream.through(Through::new(base, key, value)),
+            None => self.stream.clone(),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Joins, one file per pair of kinds.
+
+mod stream_table;

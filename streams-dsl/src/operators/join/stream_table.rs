@@ -1,0 +1,127 @@
+//! `join` and `left_join` of a stream with a table: each record with the table's value of its key at that moment.
+
+use std::sync::Arc;
+
+use streams_core::{BoxError, Processor, ProcessorContext, Record};
+
+use crate::kstream::KStream;
+use crate::ktable::{Getter, GetterSupplier, KTable};
+use crate::naming;
+use crate::operators::repartition::Through;
+use crate::options::Joined;
+
+/// Result of a stream's value and the table's; `None` for no result.
+type Joiner<V, T, R> = Arc<dyn Fn(&V, Option<&T>) -> Option<R> + Send + Sync>;
+
+struct StreamTableJoin<K, V, T, R> {
+    supplier: GetterSupplier<K, T>,
+    joiner: Joiner<V, T, R>,
+    keep_null_keys: bool,
+    getter: Option<Getter<K, T>>,
+}
+
+impl<K, V, T, R> Processor<K, V, K, R> for StreamTableJoin<K, V, T, R>
+where
+    K: Clone + 'static,
+    V: 'static,
+    T: 'static,
+    R: Clone + 'static,
+{
+    fn init(&mut self, ctx: &mut ProcessorContext<K, R>) -> Result<(), BoxError> {
+        self.getter = Some((self.supplier)(ctx)?);
+        Ok(())
+    }
+
+    fn process(&mut self, record: Record<K, V>, ctx: &mut ProcessorContext<K, R>) -> Result<(), BoxError> {
+        let Some(value) = record.value.as_ref().filter(|_| record.key.is_some() || self.keep_null_keys) else {
+            ctx.count_dropped();
+            return Ok(());
+        };
+        let found = match (&record.key, &self.getter) {
+            (Some(key), Some(getter)) => getter(key)?,
+            _ => None,
+        };
+        match (self.joiner)(value, found.as_ref().map(|found| &found.value)) {
+            Some(joined) => ctx.forward(record.with_value(Some(joined))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
+    /// Each record whose key is in the table, joined with the table's value. The stream's side alone triggers results.
+    ///
+    /// ```
+    /// # use streams_dsl::{Consumed, Joined, Materialized, Produced, StreamsBuilder};
+    /// # let builder = StreamsBuilder::new();
+    /// let orders = builder.stream("orders", Consumed::<String, i64>::default());
+    /// let prices = builder.table("prices", Consumed::<String, i64>::default(), Materialized::unnamed());
+    /// orders.join(&prices, |pieces, price| pieces * price, Joined::inherited()).to("totals", Produced::default());
+    /// # builder.build().unwrap();
+    /// ```
+    pub fn join<T: Clone + 'static, R: Clone + 'static>(
+        &self,
+        table: &KTable<K, T>,
+        joiner: impl Fn(&V, &T) -> R + Send + Sync + 'static,
+        joined: Joined<K, V>,
+    ) -> KStream<K, R> {
+        let joiner = move |value: &V, found: Option<&T>| found.map(|found| joiner(value, found));
+        self.add_table_join(table, Arc::new(joiner), joined, false)
+    }
+
+    /// Each record, joined with the table's value of its key or with `None`.
+    pub fn left_join<T: Clone + 'static, R: Clone + 'static>(
+        &self,
+        table: &KTable<K, T>,
+        joiner: impl Fn(&V, Option<&T>) -> R + Send + Sync + 'static,
+        joined: Joined<K, V>,
+    ) -> KStream<K, R> {
+        let joiner = move |value: &V, found: Option<&T>| Some(joiner(value, found));
+        self.add_table_join(table, Arc::new(joiner), joined, true)
+    }
+
+    fn add_table_join<T: Clone + 'static, R: Clone + 'static>(
+        &self,
+        table: &KTable<K, T>,
+        joiner: Joiner<V, T, R>,
+        joined: Joined<K, V>,
+        is_left: bool,
+    ) -> KStream<K, R> {
+        let given = joined.name.clone().or_else(|| self.place.next_name.clone());
+        let stream = if self.rekeyed {
+            let base = given.clone().unwrap_or_else(|| self.place.node.clone());
+            let what = format!("repartition topic {base}-repartition");
+            match self.serdes(&joined.key, &joined.value, &what, "Joined::with(key serde, value serde)") {
+                Some((key, value)) => self.through(Through::new(base, key, value)),
+                None => self.clone(),
+            }
+        } else {
+            self.clone()
+        };
+        if is_left {
+            stream.place.keep_null_keys();
+        }
+        table.table.keep_store();
+        let graph = &self.place.graph;
+        let name = graph.name_or(given, if is_left { naming::LEFT_JOIN } else { naming::JOIN });
+        let place = stream.place.joined(&table.place, name.clone());
+        let (parent, sources) = (stream.place.node.clone(), place.sources.clone());
+        let (supplier, stores) = (table.table.getter(), table.table.lookup_stores());
+        graph.add(move |topology| {
+            let (supplier, joiner) = (Arc::clone(&supplier), Arc::clone(&joiner));
+            let processor = move || StreamTableJoin {
+                supplier: Arc::clone(&supplier),
+                joiner: Arc::clone(&joiner),
+                keep_null_keys: is_left,
+                getter: None,
+            };
+            topology.add_processor::<_, K, V, K, R>(&name, processor, &[&parent])?;
+            let stores: Vec<&str> = stores.iter().map(String::as_str).collect();
+            topology.connect(&name, &stores)?;
+            let sources: Vec<&str> = sources.iter().map(String::as_str).collect();
+            topology.copartition(&sources).map(|_| ())
+        });
+        let key = stream.key.clone().or_else(|| table.key.clone());
+        KStream::new(place, key, None, false)
+    }
+}

@@ -1,0 +1,81 @@
+//! The store of an aggregation or table, from what the user said and what follows from upstream.
+
+use std::sync::Arc;
+
+use streams_core::SerdeRef;
+use streams_core::store::builder::StoreBuilderRef;
+use streams_core::store::{Logging, Stores};
+
+use crate::graph::GraphRef;
+use crate::materialized::Materialized;
+use crate::windows::TimeWindows;
+
+/// Name and description of a store with its serdes settled.
+pub(crate) struct SettledStore<K, V> {
+    pub(crate) name: String,
+    pub(crate) key: SerdeRef<K>,
+    pub(crate) value: SerdeRef<V>,
+    pub(crate) materialized: Materialized<K, V>,
+}
+
+impl<K: 'static, V: Clone + 'static> SettledStore<K, V> {
+    /// Takes the serdes of `materialized`, else those from upstream; an error of the graph if one is missing.
+    pub(crate) fn new(
+        graph: &GraphRef,
+        name: String,
+        materialized: Materialized<K, V>,
+        key: Option<SerdeRef<K>>,
+        value: Option<SerdeRef<V>>,
+    ) -> Option<Self> {
+        let remedy = "Materialized::with(key serde, value serde)";
+        let key = graph.need(materialized.key.clone().or(key), &format!("the key of store {name}"), remedy);
+        let value = graph.need(materialized.value.clone().or(value), &format!("the value of store {name}"), remedy);
+        let (key, value) = key.zip(value)?;
+        Some(Self { name, key, value, materialized })
+    }
+
+    /// A timestamped key-value store.
+    pub(crate) fn key_value(&self) -> StoreBuilderRef {
+        let Materialized { caching, logging, storage, .. } = &self.materialized;
+        let builder = Stores::timestamped_key_value(self.name.clone(), Arc::clone(&self.key), Arc::clone(&self.value))
+            .with_caching(*caching)
+            .with_storage(*storage);
+        match logging {
+            Logging::Enabled(configs) => Arc::new(builder.with_logging(configs.clone())),
+            Logging::Disabled => Arc::new(builder.without_logging()),
+        }
+    }
+
+    /// A timestamped window store for `windows`.
+    pub(crate) fn windowed(&self, windows: &TimeWindows) -> StoreBuilderRef {
+        let Materialized { caching, logging, storage, .. } = &self.materialized;
+        let retention = self.retention_ms(windows);
+        let (key, value) = (Arc::clone(&self.key), Arc::clone(&self.value));
+        let builder = Stores::timestamped_window(self.name.clone(), retention, windows.size_ms(), key, value)
+            .with_caching(*caching)
+            .with_storage(*storage);
+        match logging {
+            Logging::Enabled(configs) => Arc::new(builder.with_logging(configs.clone())),
+            Logging::Disabled => Arc::new(builder.without_logging()),
+        }
+    }
+
+    fn retention_ms(&self, windows: &TimeWindows) -> i64 {
+        let needed = windows.size_ms().saturating_add(windows.grace_ms());
+        self.materialized.retention_ms.unwrap_or(needed)
+    }
+
+    /// What is wrong with the retention for these windows, if anything.
+    pub(crate) fn retention_problem(&self, windows: &TimeWindows) -> Option<String> {
+        let needed = windows.size_ms().saturating_add(windows.grace_ms());
+        let given = self.materialized.retention_ms?;
+        (given < needed).then(|| {
+            format!(
+                "store {}: a retention of {given} ms is shorter than its windows of {} ms with {} ms of grace",
+                self.name,
+                windows.size_ms(),
+                windows.grace_ms()
+            )
+        })
+    }
+}

@@ -1,0 +1,106 @@
+//! `map_values` of a table: the same keys, other values.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use streams_core::processor::context::NodeContext;
+use streams_core::{BoxError, Change, Processor, ProcessorContext, Record, ValueAndTimestamp};
+
+use crate::ktable::{Getter, GetterSupplier, KTable, Table};
+use crate::naming;
+
+type Mapper<K, V, V2> = Arc<dyn Fn(Option<&K>, &V) -> V2 + Send + Sync>;
+
+struct TableMapValues<K, V, V2> {
+    mapper: Mapper<K, V, V2>,
+    send_old_values: bool,
+}
+
+impl<K, V, V2> Processor<K, Change<V>, K, Change<V2>> for TableMapValues<K, V, V2>
+where
+    K: Clone + 'static,
+    V: 'static,
+    V2: Clone + 'static,
+{
+    fn process(
+        &mut self,
+        record: Record<K, Change<V>>,
+        ctx: &mut ProcessorContext<K, Change<V2>>,
+    ) -> Result<(), BoxError> {
+        let Record { key, value, timestamp, headers } = record;
+        let Some(Change { new, old, is_latest }) = value else { return Ok(()) };
+        let new = new.map(|new| (self.mapper)(key.as_ref(), &new));
+        let old = old.filter(|_| self.send_old_values).map(|old| (self.mapper)(key.as_ref(), &old));
+        ctx.forward(Record { key, value: Some(Change { new, old, is_latest }), timestamp, headers })
+    }
+}
+
+/// A mapped table without store: looked up through the table it maps.
+struct MappedTable<K, V, V2> {
+    parent: Rc<dyn Table<K, V>>,
+    mapper: Mapper<K, V, V2>,
+    old_values: Rc<Cell<bool>>,
+}
+
+impl<K: 'static, V: 'static, V2: 'static> Table<K, V2> for MappedTable<K, V, V2> {
+    fn keep_store(&self) {
+        self.parent.keep_store();
+    }
+
+    fn send_old_values(&self) {
+        self.parent.send_old_values();
+        self.old_values.set(true);
+    }
+
+    fn own_store(&self) -> Option<String> {
+        None
+    }
+
+    fn lookup_stores(&self) -> Vec<String> {
+        self.parent.lookup_stores()
+    }
+
+    fn getter(&self) -> GetterSupplier<K, V2> {
+        let (parent, mapper) = (self.parent.getter(), Arc::clone(&self.mapper));
+        Arc::new(move |ctx: &NodeContext| {
+            let (parent, mapper) = (parent(ctx)?, Arc::clone(&mapper));
+            let getter: Getter<K, V2> = Box::new(move |key| {
+                Ok(parent(key)?.map(|found| ValueAndTimestamp {
+                    value: mapper(Some(key), &found.value),
+                    timestamp: found.timestamp,
+                }))
+            });
+            Ok(getter)
+        })
+    }
+}
+
+impl<K: Clone + 'static, V: Clone + 'static> KTable<K, V> {
+    /// The table with each value replaced. The mapper runs again when the table is looked up, and should depend on its arguments only.
+    pub fn map_values<V2: Clone + 'static>(&self, mapper: impl Fn(&V) -> V2 + Send + Sync + 'static) -> KTable<K, V2> {
+        self.map_values_with_key(move |_, value| mapper(value))
+    }
+
+    /// As [`KTable::map_values`], with a look at the key.
+    pub fn map_values_with_key<V2: Clone + 'static>(
+        &self,
+        mapper: impl Fn(Option<&K>, &V) -> V2 + Send + Sync + 'static,
+    ) -> KTable<K, V2> {
+        let name = self.place.take_name(naming::TABLE_MAP_VALUES);
+        let mapper: Mapper<K, V, V2> = Arc::new(mapper);
+        let old_values = Rc::new(Cell::new(false));
+        let table = Rc::new(MappedTable {
+            parent: Rc::clone(&self.table),
+            mapper: Arc::clone(&mapper),
+            old_values: Rc::clone(&old_values),
+        });
+        let (node, parent) = (name.clone(), self.place.node.clone());
+        self.place.graph.add(move |topology| {
+            let (mapper, send_old_values) = (Arc::clone(&mapper), old_values.get());
+            let supplier = move || TableMapValues { mapper: Arc::clone(&mapper), send_old_values };
+            topology.add_processor::<_, K, Change<V>, K, Change<V2>>(&node, supplier, &[&parent]).map(|_| ())
+        });
+        KTable::new(self.place.at(name), self.key.clone(), None, table)
+    }
+}

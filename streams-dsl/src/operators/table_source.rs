@@ -1,0 +1,228 @@
+//! Tables that records flow into: a topic read as a table ([`SourceTable`], also behind `to_table`), and the results of aggregations
+//! ([`StoredTable`], [`WindowedTable`]).
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use streams_core::processor::context::NodeContext;
+use streams_core::store::builder::StoreBuilderRef;
+use streams_core::windowed::Windowed;
+use streams_core::{
+    BoxError, Change, Processor, ProcessorContext, Record, SerdeRef, TimestampedKeyValueStore, ValueAndTimestamp,
+};
+
+use crate::graph::GraphRef;
+use crate::ktable::{Getter, GetterSupplier, Table};
+use crate::materialized::Materialized;
+use crate::operators::store::SettledStore;
+
+/// Puts each record into the store, if there is one, and forwards the change.
+struct TableSource<K, V> {
+    store_name: Option<String>,
+    send_old_values: bool,
+    store: Option<Rc<TimestampedKeyValueStore<K, V>>>,
+    forwards_on_flush: bool,
+}
+
+impl<K: Clone + 'static, V: Clone + 'static> Processor<K, V, K, Change<V>> for TableSource<K, V> {
+    fn init(&mut self, ctx: &mut ProcessorContext<K, Change<V>>) -> Result<(), BoxError> {
+        if let Some(name) = &self.store_name {
+            let store = ctx.timestamped_key_value_store::<K, V>(name)?;
+            self.forwards_on_flush = ctx.forward_on_flush(&store, self.send_old_values);
+            self.store = Some(store);
+        }
+        Ok(())
+    }
+
+    fn process(&mut self, record: Record<K, V>, ctx: &mut ProcessorContext<K, Change<V>>) -> Result<(), BoxError> {
+        let Some(key) = &record.key else {
+            ctx.count_dropped();
+            return Ok(());
+        };
+        let Some(store) = &self.store else {
+            return ctx.forward(record.map_value(|new| Some(Change::new(new, None))));
+        };
+        let timestamp = record.timestamp;
+        let stored = |value: Option<V>| value.map(|value| ValueAndTimestamp { value, timestamp });
+        if self.forwards_on_flush {
+            return Ok(store.put(key, stored(record.value))?);
+        }
+        let old = if self.send_old_values { store.get(key)?.map(|old| old.value) } else { None };
+        store.put(key, stored(record.value.clone()))?;
+        ctx.forward(record.map_value(|new| Some(Change::new(new, old))))
+    }
+}
+
+/// A table made of the records of a topic or stream. Keeps a store once it has a name of its own or somebody needs one.
+pub(crate) struct SourceTable<K, V> {
+    store: String,
+    builder: Option<StoreBuilderRef>,
+    keeps_store: Rc<Cell<bool>>,
+    old_values: Rc<Cell<bool>>,
+    types: std::marker::PhantomData<(K, V)>,
+}
+
+impl<K: Clone + 'static, V: Clone + 'static> SourceTable<K, V> {
+    pub(crate) fn new(
+        store: String,
+        materialized: &Materialized<K, V>,
+        key: &SerdeRef<K>,
+        value: &SerdeRef<V>,
+    ) -> Rc<Self> {
+        let settled = SettledStore {
+            name: store.clone(),
+            key: materialized.key.clone().unwrap_or_else(|| Arc::clone(key)),
+            value: materialized.value.clone().unwrap_or_else(|| Arc::clone(value)),
+            materialized: Materialized {
+                name: materialized.name.clone(),
+                key: None,
+                value: None,
+                caching: materialized.caching,
+                logging: materialized.logging.clone(),
+                storage: materialized.storage,
+                retention_ms: None,
+            },
+        };
+        Rc::new(Self {
+            store,
+            builder: Some(settled.key_value()),
+            keeps_store: Rc::new(Cell::new(materialized.name.is_some())),
+            old_values: Rc::default(),
+            types: std::marker::PhantomData,
+        })
+    }
+
+    /// Adds the processor `name` below `parent`, and the store if it turns out to be kept.
+    pub(crate) fn add_to(&self, graph: &GraphRef, name: String, parent: String) {
+        let (keeps_store, old_values) = (Rc::clone(&self.keeps_store), Rc::clone(&self.old_values));
+        let (store, builder) = (self.store.clone(), self.builder.clone());
+        graph.add(move |topology| {
+            let store_name = keeps_store.get().then(|| store.clone());
+            let send_old_values = old_values.get();
+            let supplier = move || TableSource::<K, V> {
+                store_name: store_name.clone(),
+                send_old_values,
+                store: None,
+                forwards_on_flush: false,
+            };
+            topology.add_processor::<_, K, V, K, Change<V>>(&name, supplier, &[&parent])?;
+            match &builder {
+                Some(builder) if keeps_store.get() => {
+                    topology.add_shared_state_store(StoreBuilderRef::clone(builder), &[&name]).map(|_| ())
+                }
+                _ => Ok(()),
+            }
+        });
+    }
+}
+
+impl<K: 'static, V: Clone + 'static> Table<K, V> for SourceTable<K, V> {
+    fn keep_store(&self) {
+        self.keeps_store.set(true);
+    }
+
+    fn send_old_values(&self) {
+        // Only a store knows what was there before.
+        self.keeps_store.set(true);
+        self.old_values.set(true);
+    }
+
+    fn own_store(&self) -> Option<String> {
+        self.keeps_store.get().then(|| self.store.clone())
+    }
+
+    fn lookup_stores(&self) -> Vec<String> {
+        vec![self.store.clone()]
+    }
+
+    fn getter(&self) -> GetterSupplier<K, V> {
+        store_getter(&self.store)
+    }
+}
+
+/// The table of an aggregation: always in a store.
+pub(crate) struct StoredTable {
+    store: String,
+    old_values: Rc<Cell<bool>>,
+}
+
+impl StoredTable {
+    pub(crate) fn new(store: String) -> Rc<Self> {
+        Rc::new(Self { store, old_values: Rc::default() })
+    }
+
+    pub(crate) fn old_values(&self) -> Rc<Cell<bool>> {
+        Rc::clone(&self.old_values)
+    }
+}
+
+impl<K: 'static, V: Clone + 'static> Table<K, V> for StoredTable {
+    fn keep_store(&self) {}
+
+    fn send_old_values(&self) {
+        self.old_values.set(true);
+    }
+
+    fn own_store(&self) -> Option<String> {
+        Some(self.store.clone())
+    }
+
+    fn lookup_stores(&self) -> Vec<String> {
+        vec![self.store.clone()]
+    }
+
+    fn getter(&self) -> GetterSupplier<K, V> {
+        store_getter(&self.store)
+    }
+}
+
+/// The table of a windowed aggregation.
+pub(crate) struct WindowedTable {
+    store: String,
+    old_values: Rc<Cell<bool>>,
+}
+
+impl WindowedTable {
+    pub(crate) fn new(store: String) -> Rc<Self> {
+        Rc::new(Self { store, old_values: Rc::default() })
+    }
+
+    pub(crate) fn old_values(&self) -> Rc<Cell<bool>> {
+        Rc::clone(&self.old_values)
+    }
+}
+
+impl<K: 'static, V: Clone + 'static> Table<Windowed<K>, V> for WindowedTable {
+    fn keep_store(&self) {}
+
+    fn send_old_values(&self) {
+        self.old_values.set(true);
+    }
+
+    fn own_store(&self) -> Option<String> {
+        Some(self.store.clone())
+    }
+
+    fn lookup_stores(&self) -> Vec<String> {
+        vec![self.store.clone()]
+    }
+
+    fn getter(&self) -> GetterSupplier<Windowed<K>, V> {
+        let name = self.store.clone();
+        Arc::new(move |ctx: &NodeContext| {
+            let store = ctx.timestamped_window_store::<K, V>(&name)?;
+            let getter: Getter<Windowed<K>, V> = Box::new(move |key| Ok(store.fetch(&key.key, key.window.start)?));
+            Ok(getter)
+        })
+    }
+}
+
+fn store_getter<K: 'static, V: Clone + 'static>(store: &str) -> GetterSupplier<K, V> {
+    let name = store.to_owned();
+    Arc::new(move |ctx: &NodeContext| {
+        let store = ctx.timestamped_key_value_store::<K, V>(&name)?;
+        let getter: Getter<K, V> = Box::new(move |key| Ok(store.get(key)?));
+        Ok(getter)
+    })
+}

@@ -1,0 +1,147 @@
+//! What operators are told besides their functions: how topics are read and written, how streams are grouped and joined.
+//!
+//! Where both serdes have defaults (strings, numbers, bytes, ...), `Default` fills them in; `inherited()` takes those that the
+//! stream has from upstream.
+
+use std::sync::Arc;
+
+use streams_core::processor::TimestampExtractor;
+use streams_core::serde::DefaultSerde;
+use streams_core::topology::StreamPartitioner;
+use streams_core::{AutoOffsetReset, Serde, SerdeRef, SourceOptions};
+
+/// How a topic is read.
+pub struct Consumed<K, V> {
+    pub(crate) key: SerdeRef<K>,
+    pub(crate) value: SerdeRef<V>,
+    pub(crate) name: Option<String>,
+    extractor: Option<Arc<dyn TimestampExtractor<K, V>>>,
+    reset: Option<AutoOffsetReset>,
+}
+
+impl<K: 'static, V: 'static> Consumed<K, V> {
+    /// Reads keys and values with these serdes.
+    pub fn with(key: impl Serde<K> + 'static, value: impl Serde<V> + 'static) -> Self {
+        Self { key: key.into_ref(), value: value.into_ref(), name: None, extractor: None, reset: None }
+    }
+
+    /// Names the source.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = Some(name.to_owned());
+        self
+    }
+
+    /// Takes record timestamps from `extractor`.
+    #[must_use]
+    pub fn with_timestamp_extractor(mut self, extractor: impl TimestampExtractor<K, V> + 'static) -> Self {
+        self.extractor = Some(Arc::new(extractor));
+        self
+    }
+
+    /// Begins there in partitions without committed offset.
+    #[must_use]
+    pub fn with_offset_reset(mut self, reset: AutoOffsetReset) -> Self {
+        self.reset = Some(reset);
+        self
+    }
+
+    pub(crate) fn source_options(&self) -> SourceOptions<K, V> {
+        let mut options = SourceOptions::new(Arc::clone(&self.key), Arc::clone(&self.value));
+        if let Some(extractor) = &self.extractor {
+            options = options.with_shared_extractor(Arc::clone(extractor));
+        }
+        if let Some(reset) = self.reset {
+            options = options.with_reset(reset);
+        }
+        options
+    }
+}
+
+impl<K: DefaultSerde, V: DefaultSerde> Default for Consumed<K, V> {
+    fn default() -> Self {
+        Self::with(K::default_serde(), V::default_serde())
+    }
+}
+
+macro_rules! serde_pair {
+    ($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty),* }) => {
+        $(#[$doc])*
+        pub struct $name<K, V> {
+            pub(crate) key: Option<SerdeRef<K>>,
+            pub(crate) value: Option<SerdeRef<V>>,
+            pub(crate) name: Option<String>,
+            $(pub(crate) $field: $type,)*
+        }
+
+        impl<K, V> $name<K, V> {
+            /// With these serdes.
+            pub fn with(key: impl Serde<K> + 'static, value: impl Serde<V> + 'static) -> Self {
+                Self { key: Some(key.into_ref()), value: Some(value.into_ref()), ..Self::inherited() }
+            }
+
+            /// With the serdes that the stream has from upstream.
+            pub fn inherited() -> Self {
+                Self { key: None, value: None, name: None, $($field: Default::default(),)* }
+            }
+
+            /// Gives the name that Kafka Streams would take from this object.
+            #[must_use]
+            pub fn named(mut self, name: &str) -> Self {
+                self.name = Some(name.to_owned());
+                self
+            }
+        }
+
+        impl<K: DefaultSerde, V: DefaultSerde> Default for $name<K, V> {
+            fn default() -> Self {
+                Self::with(K::default_serde(), V::default_serde())
+            }
+        }
+    };
+}
+
+serde_pair!(
+    /// How a topic is written.
+    Produced { partitioner: Option<Arc<dyn StreamPartitioner<K, V>>> }
+);
+
+serde_pair!(
+    /// How a stream is grouped: the serdes of the repartition topic, if one is needed, and its name.
+    Grouped {}
+);
+
+serde_pair!(
+    /// How a stream is repartitioned.
+    Repartitioned { partitions: Option<i32>, partitioner: Option<Arc<dyn StreamPartitioner<K, V>>> }
+);
+
+serde_pair!(
+    /// How a stream is joined with a table: the serdes of the stream's repartition topic, if one is needed, and the name.
+    Joined {}
+);
+
+impl<K, V> Produced<K, V> {
+    /// Chooses partitions by `partitioner` instead of the key's hash.
+    #[must_use]
+    pub fn with_partitioner(mut self, partitioner: impl StreamPartitioner<K, V> + 'static) -> Self {
+        self.partitioner = Some(Arc::new(partitioner));
+        self
+    }
+}
+
+impl<K, V> Repartitioned<K, V> {
+    /// Gives the topic that many partitions instead of what follows from its surroundings.
+    #[must_use]
+    pub fn with_partitions(mut self, partitions: i32) -> Self {
+        self.partitions = Some(partitions);
+        self
+    }
+
+    /// Chooses partitions by `partitioner` instead of the key's hash.
+    #[must_use]
+    pub fn with_partitioner(mut self, partitioner: impl StreamPartitioner<K, V> + 'static) -> Self {
+        self.partitioner = Some(Arc::new(partitioner));
+        self
+    }
+}
