@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::fetch::{FetchRequest, FetchResponse};
+use super::guard::MAX_REQUEST_BYTES;
 use super::messages::*;
 use super::pieces::PieceWriter;
 use super::produce::{ProduceRequest, ProduceResponse};
@@ -98,6 +99,9 @@ macro_rules! apis {
 
             /// Reads a body; what follows it in `bytes` is ignored, as by Kafka.
             pub(crate) fn decode_body(key: ApiKey, version: i16, bytes: Bytes) -> Result<Self, CodecError> {
+                if !matches!(key, ApiKey::Produce) && bytes.len() > MAX_REQUEST_BYTES {
+                    return Err(CodecError::invalid(key.name(), format!("a body of {} bytes is too large", bytes.len())));
+                }
                 match key {
                     $(ApiKey::$name => Ok(Self::$name(<$request as WireMessage>::decode_wire(bytes, version)?)),)*
                 }

@@ -105,7 +105,7 @@ error_codes! {
     InconsistentGroupProtocol = 23, "INCONSISTENT_GROUP_PROTOCOL", false,
         "The group member's supported protocols are incompatible with those of existing members or first group member tried to join with empty protocol type or empty protocol list.";
     InvalidGroupId = 24, "INVALID_GROUP_ID", false,
-        "The configured groupId is invalid.";
+        "The group id is invalid.";
     UnknownMemberId = 25, "UNKNOWN_MEMBER_ID", false,
         "The coordinator is not aware of this member.";
     InvalidSessionTimeout = 26, "INVALID_SESSION_TIMEOUT", false,
@@ -158,7 +158,7 @@ error_codes! {
         "The producer attempted to use a producer id which is not currently assigned to its transactional id.";
     InvalidTransactionTimeout = 50, "INVALID_TRANSACTION_TIMEOUT", false,
         "The transaction timeout is larger than the maximum value allowed by the broker (as configured by transaction.max.timeout.ms).";
-    ConcurrentTransactions = 51, "CONCURRENT_TRANSACTIONS", false,
+    ConcurrentTransactions = 51, "CONCURRENT_TRANSACTIONS", true,
         "The producer attempted to update a transaction while another concurrent operation on the same transaction was ongoing.";
     TransactionCoordinatorFenced = 52, "TRANSACTION_COORDINATOR_FENCED", false,
         "Indicates that the transaction coordinator sending a WriteTxnMarker is no longer the current coordinator for a given producer.";
@@ -219,7 +219,7 @@ error_codes! {
     PreferredLeaderNotAvailable = 80, "PREFERRED_LEADER_NOT_AVAILABLE", true,
         "The preferred leader was not available.";
     GroupMaxSizeReached = 81, "GROUP_MAX_SIZE_REACHED", false,
-        "The consumer group has reached its max size.";
+        "The group has reached its maximum size.";
     FencedInstanceId = 82, "FENCED_INSTANCE_ID", false,
         "The broker rejected this static consumer since another consumer with the same group.instance.id has registered with a different member.id.";
     EligibleLeadersNotAvailable = 83, "ELIGIBLE_LEADERS_NOT_AVAILABLE", true,
@@ -245,7 +245,7 @@ error_codes! {
     UnacceptableCredential = 93, "UNACCEPTABLE_CREDENTIAL", false,
         "Requested credential would not meet criteria for acceptability.";
     InconsistentVoterSet = 94, "INCONSISTENT_VOTER_SET", false,
-        "Indicates that the either the sender or recipient of a voter-only request is not one of the expected voters";
+        "Indicates that the either the sender or recipient of a voter-only request is not one of the expected voters.";
     InvalidUpdateVersion = 95, "INVALID_UPDATE_VERSION", false,
         "The given update version was invalid.";
     FeatureUpdateFailed = 96, "FEATURE_UPDATE_FAILED", false,
@@ -253,7 +253,7 @@ error_codes! {
     PrincipalDeserializationFailure = 97, "PRINCIPAL_DESERIALIZATION_FAILURE", false,
         "Request principal deserialization failed during forwarding. This indicates an internal error on the broker cluster security setup.";
     SnapshotNotFound = 98, "SNAPSHOT_NOT_FOUND", false,
-        "Requested snapshot was not found";
+        "Requested snapshot was not found.";
     PositionOutOfRange = 99, "POSITION_OUT_OF_RANGE", false,
         "Requested position is not greater than or equal to zero, and less than the size of the snapshot.";
     UnknownTopicId = 100, "UNKNOWN_TOPIC_ID", true,
@@ -263,13 +263,13 @@ error_codes! {
     BrokerIdNotRegistered = 102, "BROKER_ID_NOT_REGISTERED", false,
         "The given broker ID was not registered.";
     InconsistentTopicId = 103, "INCONSISTENT_TOPIC_ID", true,
-        "The log's topic ID did not match the topic ID in the request";
+        "The log's topic ID did not match the topic ID in the request.";
     InconsistentClusterId = 104, "INCONSISTENT_CLUSTER_ID", false,
-        "The clusterId in the request does not match that found on the server";
+        "The clusterId in the request does not match that found on the server.";
     TransactionalIdNotFound = 105, "TRANSACTIONAL_ID_NOT_FOUND", false,
-        "The transactionalId could not be found";
+        "The transactionalId could not be found.";
     FetchSessionTopicIdError = 106, "FETCH_SESSION_TOPIC_ID_ERROR", true,
-        "The fetch session encountered inconsistent topic ID usage";
+        "The fetch session encountered inconsistent topic ID usage.";
     IneligibleReplica = 107, "INELIGIBLE_REPLICA", false,
         "The new ISR contains at least one ineligible replica.";
     NewLeaderElected = 108, "NEW_LEADER_ELECTED", false,
@@ -315,7 +315,7 @@ error_codes! {
     InvalidRegularExpression = 128, "INVALID_REGULAR_EXPRESSION", false,
         "The regular expression is not valid.";
     RebootstrapRequired = 129, "REBOOTSTRAP_REQUIRED", false,
-        "Client metadata is stale, client should rebootstrap to obtain new metadata.";
+        "Client metadata is stale. The client should rebootstrap to obtain new metadata.";
     StreamsInvalidTopology = 130, "STREAMS_INVALID_TOPOLOGY", false,
         "The supplied topology is invalid.";
     StreamsInvalidTopologyEpoch = 131, "STREAMS_INVALID_TOPOLOGY_EPOCH", false,

@@ -17,14 +17,16 @@
 use std::ops::Range;
 
 use bytes::{Buf, Bytes, TryGetError};
-use kafka_protocol::protocol::Decodable;
 use kafka_protocol::protocol::buf::ByteBuf;
+use kafka_protocol::protocol::{Decodable, HeaderVersion, Message};
 
 use super::wire::CodecError;
 
-/// Largest body of a message that carries no record batches. An array element may take some hundred bytes of memory
-/// per byte on the wire, so this also bounds what a hostile length can reserve.
-pub(crate) const MAX_BODY_BYTES: usize = 32 << 20;
+/// Largest request that carries no record batches. A length may claim as many elements as there are bytes, and an
+/// element takes some hundred bytes of memory: this bounds what is reserved (not touched) before the lie shows.
+pub(crate) const MAX_REQUEST_BYTES: usize = 8 << 20;
+/// Largest response that carries no record batches.
+pub(crate) const MAX_RESPONSE_BYTES: usize = 32 << 20;
 
 /// Elements for which room may be reserved whatever the bytes hold. Above the tag numbers and most of the plain numbers
 /// that stand where a length could.
@@ -40,12 +42,19 @@ struct Guarded {
 }
 
 /// Decodes one message.
-pub(crate) fn decode<T: Decodable>(bytes: Bytes, version: i16, message: &'static str) -> Result<T, CodecError> {
-    if bytes.len() > MAX_BODY_BYTES {
+pub(crate) fn decode<T>(bytes: Bytes, version: i16, message: &'static str) -> Result<T, CodecError>
+where
+    T: Decodable + HeaderVersion + Message,
+{
+    // Requests are told from responses by the caller's limit; this is the larger one.
+    if bytes.len() > MAX_RESPONSE_BYTES {
         return Err(CodecError::invalid(message, format!("body of {} bytes is too large", bytes.len())));
     }
     let refused = |reason: String| CodecError::invalid(message, reason);
-    let mut first = Guarded { bytes: bytes.clone(), replace: true, replaced: false };
+    // A header of a later version than that of the oldest body means: flexible, so no `i32` is a length. (Messages that
+    // always were flexible are not recognised; they may take a needless second pass.)
+    let flexible = T::header_version(version) > T::header_version(T::VERSIONS.min);
+    let mut first = Guarded { bytes: bytes.clone(), replace: !flexible, replaced: false };
     let decoded = T::decode(&mut first, version).map_err(|error| refused(error.to_string()))?;
     if !first.replaced {
         return Ok(decoded);
@@ -111,5 +120,37 @@ impl ByteBuf for Guarded {
 
     fn get_bytes(&mut self, size: usize) -> Bytes {
         self.bytes.split_to(size.min(self.bytes.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::messages::{JoinGroupRequest, MetadataRequest, MetadataResponse, OffsetCommitRequest};
+
+    /// Each of these would reserve more than the machine has if the length were believed.
+    #[test]
+    fn lengths_beyond_the_message_are_refused_without_reserving_for_them() {
+        let classic = Bytes::from_static(&[0x7f, 0xff, 0xff, 0xff, 0, 1, b'a']);
+        assert!(decode::<MetadataRequest>(classic, 1, "MetadataRequest").is_err());
+        let flexible = Bytes::from_static(&[0xff, 0xff, 0xff, 0xff, 0x0f, 2, b'a']);
+        assert!(decode::<MetadataRequest>(flexible, 9, "MetadataRequest").is_err());
+        // Behind a byte that is neither 0 nor 1 where a boolean is expected.
+        let mut nested = vec![2, 2, b'g', 0, 0, 0, 0, 2, b'm', 0, 2, 2, b't'];
+        nested.extend([0xff, 0xff, 0xff, 0xff, 0x0f]);
+        assert!(decode::<OffsetCommitRequest>(nested.into(), 8, "OffsetCommitRequest").is_err());
+        let response = Bytes::from_static(&[0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xf0, 0, 0]);
+        assert!(decode::<MetadataResponse>(response, 8, "MetadataResponse").is_err());
+    }
+
+    #[test]
+    fn large_numbers_that_are_no_lengths_keep_their_value() {
+        // JoinGroup v4: group, session timeout, rebalance timeout, member, protocol type, protocols.
+        let mut bytes = vec![0, 1, b'g'];
+        bytes.extend(i32::MAX.to_be_bytes());
+        bytes.extend(300_000_i32.to_be_bytes());
+        bytes.extend([0, 0, 0, 1, b'c', 0, 0, 0, 0]);
+        let request = decode::<JoinGroupRequest>(bytes.into(), 4, "JoinGroupRequest").expect("request");
+        assert_eq!((request.session_timeout_ms, request.rebalance_timeout_ms), (i32::MAX, 300_000));
     }
 }

@@ -9,6 +9,8 @@ mod apis;
 pub mod error_code;
 pub mod fetch;
 mod guard;
+#[cfg(test)]
+mod oracle_tests;
 pub mod pieces;
 pub mod produce;
 mod versions;

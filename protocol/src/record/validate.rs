@@ -15,7 +15,7 @@ use crate::api::ErrorCode;
 
 /// The sequence that lies `increment` (not negative) behind `sequence`; wraps from `i32::MAX` to 0.
 pub const fn increment_sequence(sequence: Sequence, increment: i32) -> Sequence {
-    if sequence > i32::MAX - increment { increment - (i32::MAX - sequence) - 1 } else { sequence + increment }
+    sequence.wrapping_add(increment) & i32::MAX
 }
 
 /// What a topic demands of batches.
@@ -200,7 +200,7 @@ fn walk_records(batch: &RecordBatch, rules: &ProduceRules) -> Result<Walked, Rej
         let index = index as i32;
         walked.offsets_are_dense &= record.offset == i64::from(index);
         walked.max_timestamp = walked.max_timestamp.max(record.timestamp);
-        if let Some((code, message)) = fault_of(&record, rules) {
+        if let Some((code, message)) = fault_of(&record, index, rules) {
             first_error.get_or_insert(code);
             record_errors.push((index, message));
         }
@@ -217,7 +217,7 @@ fn walk_records(batch: &RecordBatch, rules: &ProduceRules) -> Result<Walked, Rej
     }
 }
 
-fn fault_of(record: &RecordView<'_>, rules: &ProduceRules) -> Option<(ErrorCode, String)> {
+fn fault_of(record: &RecordView<'_>, index: i32, rules: &ProduceRules) -> Option<(ErrorCode, String)> {
     if rules.compacted && record.key.is_none() {
         return Some((ErrorCode::InvalidRecord, "Compacted topic cannot accept message without key".into()));
     }
@@ -228,7 +228,10 @@ fn fault_of(record: &RecordView<'_>, rules: &ProduceRules) -> Option<(ErrorCode,
     }
     let (earliest, latest) = (now.saturating_sub(before_max_ms), now.saturating_add(after_max_ms));
     (timestamp < earliest || timestamp > latest).then(|| {
-        let message = format!("Timestamp {timestamp} of the record is out of range [{earliest}, {latest}]");
+        let message = format!(
+            "Timestamp {timestamp} of message with offset {index} is out of range. The timestamp should be within \
+             [{earliest}, {latest}]"
+        );
         (ErrorCode::InvalidTimestamp, message)
     })
 }
