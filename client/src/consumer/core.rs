@@ -537,7 +537,8 @@ impl ConsumerCore {
         }
         step = step.and(self.fetcher.step(&mut context));
         self.partitions.settle_attention();
-        step
+        // What the parts asked of the client (a topic's metadata) begins within this step.
+        step.and(self.client.step(now, waker))
     }
 
     /// Whether there is a membership, or one that is being left.

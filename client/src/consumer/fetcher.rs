@@ -152,8 +152,9 @@ impl Fetcher {
                 let address = in_flight.call.connection().address().to_owned();
                 let Some(in_flight) = node.in_flight[lane].take() else { continue };
                 for item in &in_flight.items {
-                    if let Some(partition) = context.partitions.at_mut(item.index) {
-                        // Whoever took the place of the partition asked about is not being fetched by this.
+                    if let Some(partition) = context.partitions.at_mut(item.index)
+                        && partition.serial == item.serial
+                    {
                         partition.fetching = false;
                     }
                 }

@@ -262,6 +262,8 @@ impl Partitions {
         partition.serial = serial;
         partition.phase = phase;
         partition.asking = false;
+        // A long poll of the old position need not end first.
+        partition.fetching = false;
         partition.not_before = i64::MIN;
         partition.stand_at(-1, -1);
         (self.changed, self.attention) = (true, true);

@@ -204,7 +204,8 @@ impl State {
                 for partition in &topic.partitions {
                     let key = (request.group_id.to_string(), topic.name.to_string(), partition.partition_index);
                     let metadata = partition.committed_metadata.as_ref().map(ToString::to_string).unwrap_or_default();
-                    self.committed.insert(key, (partition.committed_offset, partition.committed_leader_epoch, metadata));
+                    self.committed
+                        .insert(key, (partition.committed_offset, partition.committed_leader_epoch, metadata));
                 }
             }
         }
@@ -292,7 +293,8 @@ impl FakeGroup {
         if !self.members.contains_key(&self.leader) {
             self.leader = id;
         }
-        let shared = |name: &String| self.members.values().all(|member| member.protocols.iter().any(|(known, _)| known == name));
+        let shared =
+            |name: &String| self.members.values().all(|member| member.protocols.iter().any(|(known, _)| known == name));
         self.protocol = first.protocols.iter().map(|(name, _)| name).find(|name| shared(name)).unwrap().clone();
     }
 }

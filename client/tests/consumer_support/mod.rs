@@ -178,9 +178,7 @@ impl Cluster {
                 _ => i64::MAX,
             };
             // A failure to inject comes first.
-            let answer = state
-                .injected(&request)
-                .or_else(|| state.try_answer(&request, node, connection, until_ms));
+            let answer = state.injected(&request).or_else(|| state.try_answer(&request, node, connection, until_ms));
             match answer {
                 Some(response) => Some(response),
                 None => {
@@ -213,7 +211,12 @@ impl Connector for FakeConnector {
         let mut next = self.next.lock();
         *next += 1;
         let node = i32::from(port) - 9000;
-        Arc::new(FakeTransport { cluster: self.cluster.clone(), node, connection: *next, address: format!("fake:{port}") })
+        Arc::new(FakeTransport {
+            cluster: self.cluster.clone(),
+            node,
+            connection: *next,
+            address: format!("fake:{port}"),
+        })
     }
 }
 
@@ -283,7 +286,9 @@ impl State {
         response.controller_id = BrokerId(0);
         let names: Vec<String> = match &request.topics {
             None => self.topics.keys().cloned().collect(),
-            Some(topics) => topics.iter().filter_map(|topic| topic.name.as_ref().map(|name| name.to_string())).collect(),
+            Some(topics) => {
+                topics.iter().filter_map(|topic| topic.name.as_ref().map(|name| name.to_string())).collect()
+            }
         };
         for name in names {
             let mut answer = MetadataResponseTopic::default();
