@@ -356,7 +356,12 @@ impl Links {
 
     pub(crate) fn unreachable(&self, now: Now) -> Option<(i64, ClientError)> {
         let since = self.unreachable_since?;
-        let reason = self.last_error.as_ref().map(ToString::to_string).unwrap_or_default();
+        let reason = match &self.last_error {
+            // The address is named beside it.
+            Some(ClientError::Transport(TransportError::Disconnected { reason, .. })) => reason.clone(),
+            Some(error) => error.to_string(),
+            None => String::new(),
+        };
         let after_ms = now.ticks_ms - since;
         Some((after_ms, ClientError::Unreachable { address: self.addresses(), reason }))
     }

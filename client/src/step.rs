@@ -2,7 +2,6 @@
 
 /// Result of one step; [`Step::and`] joins those of several parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[must_use]
 pub struct Step {
     /// Something changed: a request went out, a response was taken, a deadline fired.
     pub did_work: bool,

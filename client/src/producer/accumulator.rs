@@ -100,6 +100,9 @@ pub(super) struct Partition {
     pub next_sequence: Sequence,
     /// Under which identity `next_sequence` counts; `None` before the first batch.
     pub identity: Option<Identity>,
+    /// Whether a batch was acknowledged under that identity. Before that the broker takes any sequence for the first, so
+    /// only one batch is under way.
+    pub established: bool,
     /// A sequence was refused for good: once nothing is under way, all batches are numbered anew under a new epoch.
     pub renumber: bool,
     pub acked: Option<Offset>,
@@ -124,6 +127,9 @@ impl Partition {
         if self.sent.is_empty() {
             return true;
         }
+        if self.identity.is_some() && !self.established {
+            return false;
+        }
         front.attempts == 0 && self.sent.len() < in_flight_max && self.sent.iter().all(|sent| sent.batch.attempts <= 1)
     }
 
@@ -137,6 +143,7 @@ impl Partition {
         self.next_sequence = sequence;
         self.identity = Some(identity);
         self.renumber = false;
+        self.established = false;
     }
 }
 

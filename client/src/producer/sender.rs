@@ -286,6 +286,7 @@ impl ProducerCore {
         let sequenced = batch.sequence >= 0;
         match verdict {
             Verdict::Written(written) => {
+                partition.established = true;
                 if written.base_offset >= 0 {
                     let last = written.base_offset + i64::from(batch.records) - 1;
                     partition.acked = Some(partition.acked.map_or(last, |acked| acked.max(last)));
@@ -473,6 +474,7 @@ fn adopt_identity(partition: &mut Partition, identity: Identity) {
         partition.muted_until = i64::MIN;
     } else if partition.identity != Some(identity) && partition.queue.iter().all(|batch| batch.sequence < 0) {
         partition.identity = Some(identity);
+        partition.established = false;
         partition.next_sequence = 0;
     }
 }
