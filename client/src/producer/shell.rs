@@ -337,6 +337,14 @@ impl Producer {
 
 impl Shared {
     fn try_send(&self, record: ProducerRecord, deadline: i64) -> Sending {
+        match self.try_send_once(record, deadline) {
+            // That has made room at once if the broker is embedded.
+            Sending::Waiting(record, deadline, _) => self.try_send_once(record, deadline),
+            other => other,
+        }
+    }
+
+    fn try_send_once(&self, record: ProducerRecord, deadline: i64) -> Sending {
         let now = self.client.now();
         let mut core = self.core.lock();
         let Some(name) = &record.topic else {
