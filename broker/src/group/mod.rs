@@ -23,5 +23,7 @@ pub mod records;
 pub mod service;
 pub mod shard;
 pub mod subscription;
+#[cfg(test)]
+mod tests;
 
 pub use service::{GroupCoordinator, SERVED, dispatch};
