@@ -1,5 +1,7 @@
 //! The classic group protocol, request by request, on a clock that moves only when told to.
 
+#![allow(clippy::unwrap_used, reason = "a test says where it failed")]
+
 use std::sync::Arc;
 
 use base::Now;
@@ -451,7 +453,7 @@ fn leaving_takes_effect_at_once() {
     let answer = world.joined(waiting).unwrap();
     assert_eq!((answer.generation, answer.members.len()), (2, 1));
     assert_eq!(world.leave(&[(&answer.member_id, None)]), [ErrorCode::None]);
-    assert_eq!(world.state(), "PreparingRebalance".replace("PreparingRebalance", "Empty"));
+    assert_eq!(world.state(), "Empty");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Keys and values of `__consumer_offsets` against bytes that the reference (Apache Kafka 4.3.1) wrote.
 
+#![allow(clippy::unwrap_used, reason = "a test says where it failed")]
+
 use broker::group::coordinator::replay_batch;
 use broker::group::records::{Decoded, GroupRecord, OffsetValue, decode};
 use broker::group::shard::Shard;

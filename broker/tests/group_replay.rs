@@ -1,5 +1,7 @@
 //! Whatever is asked of a shard, in whatever order its records become durable: replaying them gives its state.
 
+#![allow(clippy::unwrap_used, reason = "a test says where it failed")]
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 

@@ -44,7 +44,7 @@ impl Member {
     }
 
     /// It voted for the first protocol it lists among those that all share.
-    pub fn vote<'a>(&'a self, shared: impl Fn(&str) -> bool) -> Option<&'a Arc<str>> {
+    pub fn vote(&self, shared: impl Fn(&str) -> bool) -> Option<&Arc<str>> {
         self.protocols.iter().map(|(name, _)| name).find(|name| shared(name))
     }
 

@@ -1,6 +1,6 @@
 //! The group coordinator: groups, their members and their committed offsets, kept in `__consumer_offsets`.
 //!
-//! From the inside out: [`records`] is the layout on disk; [`classic`] (with `rebalance`, [`member`]) one group and
+//! From the inside out: [`records`] is the layout on disk; [`classic`] (with `join`, `rebalance`, [`member`]) one group and
 //! [`offsets`] its offsets; [`shard`] all groups of one partition of `__consumer_offsets`, still a pure state machine:
 //! (state, request, now) gives records and answers ([`output`]), replaying the records gives the state. Only
 //! [`coordinator`] appends, reads, locks and answers requests, and what it needs of the broker is [`environment`];
@@ -14,6 +14,7 @@ pub mod classic;
 pub mod config;
 pub mod coordinator;
 pub mod environment;
+mod join;
 pub mod member;
 pub mod offsets;
 pub mod output;

@@ -188,10 +188,10 @@ impl ClassicGroup {
         if let Some(ticket) = member.sync {
             out.syncs.push((ticket, SyncAnswer::error(ErrorCode::UnknownMemberId)));
         }
-        if let Some(instance_id) = &member.instance_id {
-            if self.static_members.get(instance_id) == Some(id) {
-                self.static_members.remove(instance_id);
-            }
+        if let Some(instance_id) = &member.instance_id
+            && self.static_members.get(instance_id) == Some(id)
+        {
+            self.static_members.remove(instance_id);
         }
         self.pending_sync.remove(id);
         if self.leader.as_ref() == Some(id) {

@@ -120,10 +120,10 @@ impl Shard {
 
     fn note_written(&mut self, out: &Output) {
         for record in &out.records {
-            if let GroupRecord::Group { group, value: Some(_) } = record {
-                if let Some(group) = self.groups.get_mut(group) {
-                    group.written = true;
-                }
+            if let GroupRecord::Group { group, value: Some(_) } = record
+                && let Some(group) = self.groups.get_mut(group)
+            {
+                group.written = true;
             }
         }
     }
@@ -308,10 +308,10 @@ impl Shard {
     /// Records that remove something, to be applied when stored.
     fn removal(&mut self, records: Vec<GroupRecord>) -> Output {
         for record in &records {
-            if let GroupRecord::Offset { group, topic, partition, .. } = record {
-                if let Some(group) = self.groups.get_mut(group) {
-                    group.offsets.begin(topic, *partition);
-                }
+            if let GroupRecord::Offset { group, topic, partition, .. } = record
+                && let Some(group) = self.groups.get_mut(group)
+            {
+                group.offsets.begin(topic, *partition);
             }
         }
         let continuation = (!records.is_empty()).then_some(Continuation::Apply);
@@ -378,10 +378,10 @@ impl Shard {
     }
 
     fn remove_group(&mut self, id: &Arc<str>) {
-        if let Some(group) = self.groups.remove(id) {
-            if let Some(at) = group.timer {
-                self.timers.remove(&(at, Arc::clone(id)));
-            }
+        if let Some(group) = self.groups.remove(id)
+            && let Some(at) = group.timer
+        {
+            self.timers.remove(&(at, Arc::clone(id)));
         }
     }
 

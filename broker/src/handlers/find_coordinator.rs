@@ -24,7 +24,7 @@ pub(crate) fn serve(
     let endpoint = &context.endpoint;
     if context.version >= 4 {
         let coordinators =
-            request.coordinator_keys.into_iter().map(|key| coordinator(endpoint, node_id, found.clone()).with_key(key));
+            request.coordinator_keys.into_iter().map(|key| coordinator(endpoint, node_id, found).with_key(key));
         return Response::from(FindCoordinatorResponse::default().with_coordinators(coordinators.collect())).into();
     }
     let coordinator = coordinator(endpoint, node_id, found);
