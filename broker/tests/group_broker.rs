@@ -99,7 +99,10 @@ impl World {
     }
 
     fn producer_id(&mut self) -> i64 {
-        let request = InitProducerIdRequest::default().with_producer_id(ProducerId(-1)).with_producer_epoch(-1);
+        let request = InitProducerIdRequest::default()
+            .with_transactional_id(None)
+            .with_producer_id(ProducerId(-1))
+            .with_producer_epoch(-1);
         let Response::InitProducerId(response) = self.ask(4, request) else { panic!() };
         assert_eq!(response.error_code, 0);
         response.producer_id.0
