@@ -32,11 +32,13 @@ fn directory_in_use_is_refused_with_its_path() {
         let directory = tempfile::tempdir().expect("a directory");
         let spec = spec(directory.path(), "counts");
         let mut store = backend.open_key_value(&spec).expect("open");
-        let (kind, text) = refusal(backend.open_key_value(&spec));
+        write(&mut *store, &[], 0).expect("write");
+        let (kind, text) = refusal(backend.open_key_value(&spec).and_then(|store| store.offsets()));
         assert_eq!(kind, StateErrorKind::InUse, "{name}: {text}");
         assert!(text.contains("rocksdb/counts"), "{name}: {text}");
         store.close().expect("close");
-        backend.open_key_value(&spec).expect("free after closing");
+        let store = backend.open_key_value(&spec).expect("open");
+        store.offsets().expect("free after closing");
     }
 }
 
@@ -112,7 +114,8 @@ fn directory_that_cannot_be_made_is_an_error_with_its_path() {
         let directory = tempfile::tempdir().expect("a directory");
         let task = directory.path().join("0_0");
         fs::write(&task, "a file where the task's directory should be").expect("write");
-        let (kind, text) = refusal(backend.open_key_value(&spec(&task, "counts")));
+        let opened = backend.open_key_value(&spec(&task, "counts"));
+        let (kind, text) = refusal(opened.and_then(|mut store| write(&mut *store, &[], 0)));
         assert_eq!(kind, StateErrorKind::Poisoned, "{name}: {text}");
         assert!(text.contains("0_0/rocksdb/counts"), "{name}: {text}");
     }
@@ -131,7 +134,7 @@ fn damaged_rocksdb_is_corrupt_and_can_be_deleted() {
     for table in files.filter(|entry| entry.path().extension().is_some_and(|name| name == "sst")) {
         fs::remove_file(table.path()).expect("remove");
     }
-    let (kind, text) = refusal(backend.open_key_value(&spec));
+    let (kind, text) = refusal(backend.open_key_value(&spec).and_then(|store| store.offsets()));
     assert_eq!(kind, StateErrorKind::Corrupt, "{text}");
     backend.delete_key_value(&spec).expect("delete");
     assert_eq!(backend.open_key_value(&spec).expect("open anew").get(b"k").expect("get"), None);

@@ -61,64 +61,77 @@ impl Shape {
     }
 }
 
-/// Makes the directory of a store, or checks that what is there is a store of that engine, format and shape.
-///
-/// # Errors
-/// `Foreign` if it is not, with what is there and what was asked for; `Poisoned` if it cannot be read or made.
-pub(super) fn claim(
-    files: &dyn Files,
-    directory: &Path,
-    engine: &str,
-    format: &str,
-    shape: &Shape,
-) -> Result<(), StateError> {
-    let wanted = format!("{VERSION}\nengine={engine}\nformat={format}\n{}", shape.describe());
-    let marker = directory.join(MARKER);
-    let foreign = |reason: String| StateError::new(StateErrorKind::Foreign, directory.to_string_lossy(), reason);
-    match files.metadata(directory) {
-        Ok(metadata) if !metadata.is_dir => return Err(foreign("is a file, not a directory".into())),
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            make_directory(files, directory)
-                .map_err(|error| StateError::io(directory, "make the directory", &error))?;
-            return write_marker(files, &marker, &wanted);
-        }
-        Err(error) => return Err(StateError::io(directory, "look at the directory", &error)),
-    }
-    match files.read(&marker) {
-        Ok(found) => match difference(&String::from_utf8_lossy(&found), &wanted) {
-            None => Ok(()),
-            Some(difference) => Err(foreign(format!(
-                "{difference}; delete the directory, and the store is restored from its changelog"
-            ))),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let entries =
-                files.list(directory).map_err(|error| StateError::io(directory, "list the directory", &error))?;
-            let own = |name: &str| name.strip_prefix(MARKER).is_some_and(|rest| rest == ".tmp");
-            match entries.iter().find(|entry| !own(&entry.name)) {
-                None => write_marker(files, &marker, &wanted),
-                Some(entry) => Err(foreign(format!(
-                    "holds {} but no {MARKER}: it was written by Kafka Streams or another program; use another state \
-                     directory, or delete this one, and the store is restored from its changelog",
-                    entry.name
-                ))),
-            }
-        }
-        Err(error) => Err(StateError::io(&marker, "read the file", &error)),
-    }
+/// Whose directory it is, where the store of a directory is about to be opened.
+#[derive(Clone, Debug)]
+pub(super) struct Claim {
+    directory: PathBuf,
+    marker_text: String,
 }
 
-/// Deletes what is in a store's directory and claims it anew.
-pub(super) fn clear(
-    files: &dyn Files,
-    directory: &Path,
-    engine: &str,
-    format: &str,
-    shape: &Shape,
-) -> Result<(), StateError> {
-    remove(files, directory)?;
-    claim(files, directory, engine, format, shape)
+impl Claim {
+    /// The claim that `directory` holds a store of that engine, format and shape.
+    pub(super) fn new(directory: &Path, engine: &str, format: &str, shape: &Shape) -> Self {
+        let marker_text = format!("{VERSION}\nengine={engine}\nformat={format}\n{}", shape.describe());
+        Self { directory: directory.to_owned(), marker_text }
+    }
+
+    /// Whether the claim stands already; `false` if there is nothing yet that contradicts it. Changes nothing.
+    ///
+    /// # Errors
+    /// `Foreign` if something else is there, with what is there and what was asked for; `Poisoned` if it cannot be read.
+    pub(super) fn check(&self, files: &dyn Files) -> Result<bool, StateError> {
+        let directory = &self.directory;
+        let foreign = |reason: String| StateError::new(StateErrorKind::Foreign, directory.to_string_lossy(), reason);
+        match files.metadata(directory) {
+            Ok(metadata) if !metadata.is_dir => return Err(foreign("is a file, not a directory".into())),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(StateError::io(directory, "look at the directory", &error)),
+        }
+        let marker = directory.join(MARKER);
+        match files.read(&marker) {
+            Ok(found) => match difference(&String::from_utf8_lossy(&found), &self.marker_text) {
+                None => Ok(true),
+                Some(difference) => Err(foreign(format!(
+                    "{difference}; delete the directory, and the store is restored from its changelog"
+                ))),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let entries =
+                    files.list(directory).map_err(|error| StateError::io(directory, "list the directory", &error))?;
+                let own = |name: &str| name.strip_prefix(MARKER).is_some_and(|rest| rest == ".tmp");
+                match entries.iter().find(|entry| !own(&entry.name)) {
+                    None => Ok(false),
+                    Some(entry) => Err(foreign(format!(
+                        "holds {} but no {MARKER}: it was written by Kafka Streams or another program; use another \
+                         state directory, or delete this one, and the store is restored from its changelog",
+                        entry.name
+                    ))),
+                }
+            }
+            Err(error) => Err(StateError::io(&marker, "read the file", &error)),
+        }
+    }
+
+    /// Makes the directory and its marker; to be called if [`Claim::check`] found nothing.
+    ///
+    /// # Errors
+    /// `Poisoned` if they cannot be made.
+    pub(super) fn stake(&self, files: &dyn Files) -> Result<(), StateError> {
+        make_directory(files, &self.directory)
+            .map_err(|error| StateError::io(&self.directory, "make the directory", &error))?;
+        let marker = self.directory.join(MARKER);
+        let written = files.replace(&marker, self.marker_text.as_bytes());
+        written.map_err(|error| StateError::io(&marker, "write the file", &error))
+    }
+
+    /// Deletes the directory with all that is in it.
+    ///
+    /// # Errors
+    /// `Poisoned` if it cannot be deleted.
+    pub(super) fn clear(&self, files: &dyn Files) -> Result<(), StateError> {
+        remove(files, &self.directory)
+    }
 }
 
 /// Deletes the directory of a store, of whatever engine and shape; no error if there is none.
@@ -161,10 +174,6 @@ fn make_directory(files: &dyn Files, directory: &Path) -> io::Result<()> {
     }
     files.create_dir_all(directory)?;
     parents.iter().rev().try_for_each(|parent| files.sync_dir(parent))
-}
-
-fn write_marker(files: &dyn Files, marker: &Path, text: &str) -> Result<(), StateError> {
-    files.replace(marker, text.as_bytes()).map_err(|error| StateError::io(marker, "write the file", &error))
 }
 
 /// The first line in which a marker differs from the one asked for, in words.

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use crate::files::{FileHandle, FileLock, Files, OpenMode};
 
 use super::byte_store::{ByteIterator, Direction, OwnedEntry};
-use super::directory::{self, Shape};
+use super::directory::{Claim, Shape};
 use super::engine::{Engine, Family};
 use super::error::{StateError, StateErrorKind};
 use super::key_value::KeyValueStore;
@@ -61,8 +61,7 @@ impl FileStore {
 pub struct FileEngine {
     files: Arc<dyn Files>,
     directory: PathBuf,
-    format: Box<str>,
-    shape: Shape,
+    claim: Claim,
     sync_writes: bool,
     memory: MemoryEngine,
     /// `None` once closed.
@@ -90,12 +89,12 @@ impl FileEngine {
         shape: Shape,
         sync_writes: bool,
     ) -> Result<Self, StateError> {
-        directory::claim(&*files, directory, ENGINE, format, &shape)?;
+        let claim = Claim::new(directory, ENGINE, format, &shape);
+        let is_new = !claim.check(&*files)?;
         let mut engine = Self {
             files,
             directory: directory.to_owned(),
-            format: format.into(),
-            shape,
+            claim,
             sync_writes,
             memory: MemoryEngine::new(&directory.to_string_lossy()),
             log: None,
@@ -103,6 +102,9 @@ impl FileEngine {
             was_closed_cleanly: true,
             poisoned: None,
         };
+        if is_new {
+            engine.claim.stake(&*engine.files)?;
+        }
         engine.open_log()?;
         Ok(engine)
     }
@@ -426,7 +428,8 @@ impl Engine for FileEngine {
         self.log = None;
         self.poisoned = None;
         self.memory.wipe()?;
-        directory::clear(&*self.files, &self.directory, ENGINE, &self.format, &self.shape)?;
+        self.claim.clear(&*self.files)?;
+        self.claim.stake(&*self.files)?;
         self.open_log()
     }
 
