@@ -8,7 +8,7 @@ use std::sync::Arc;
 use base::{ManualClock, Rng};
 use state_support::{changelog, entries};
 use storage::files::{Files, SimFiles};
-use storage::state::{Backend, BatchStore, Direction, FileStore, Layout, StoreSpec};
+use storage::state::{Backend, BatchStore, Direction, FileStore, StoreSpec};
 
 /// Batch `number` sets these keys to `number` (every batch the first ones), so that a batch that is there in part shows.
 fn batch(number: i64) -> Vec<(Vec<u8>, Vec<u8>)> {
@@ -95,7 +95,7 @@ mod rocksdb {
 
     use super::*;
     use storage::state::keys::WindowKey;
-    use storage::state::{BudgetOptions, StateBudget, WindowBytes};
+    use storage::state::{BudgetOptions, Layout, StateBudget, WindowBytes};
 
     const DIRECTORY: &str = "STATE_CRASH_DIRECTORY";
     const RETENTION_MS: i64 = 400_000;

@@ -50,8 +50,12 @@ pub enum Backend {
 impl Backend {
     /// Opens or makes a key-value store, in [`key_value_directory`].
     ///
+    /// RocksDB is opened in the background; whatever needs it first waits, except that a new store reads as empty
+    /// meanwhile. So open all stores before reading the offsets of any.
+    ///
     /// # Errors
-    /// `InUse`, `Foreign`, `Corrupt` or `Poisoned`, see [`StateErrorKind`](super::StateErrorKind).
+    /// `InUse`, `Foreign`, `Corrupt` or `Poisoned`, see [`StateErrorKind`](super::StateErrorKind); of RocksDB, all but
+    /// `Foreign` may come from the first call that needs it instead.
     pub fn open_key_value(&self, spec: &StoreSpec<'_>) -> Result<Box<dyn ByteStore>, StateError> {
         let directory = key_value_directory(spec.task_directory, spec.name);
         Ok(Box::new(KeyValueStore::new(self.open_engine(spec, &directory, Shape::KeyValue)?)))

@@ -140,7 +140,7 @@ pub trait BatchStore: Send + Sync {
     fn flush(&mut self) -> Result<(), StateError>;
 
     /// Flushes, marks the store as closed cleanly and releases its files; every later call but `close` and `wipe` is
-    /// `Invalid`. A store dropped without it loses what was not flushed, as in a crash.
+    /// `Invalid`. A store dropped without it may lose what was not flushed, as in a crash.
     ///
     /// # Errors
     /// `Poisoned` if the medium failed; the files are released all the same.
