@@ -12,6 +12,7 @@ mod cleaner;
 mod config;
 mod deferred;
 mod directory;
+mod dump;
 mod duties;
 mod file_cache;
 mod flusher;
@@ -33,6 +34,7 @@ pub use config::{
     CleanupPolicy, CompressionType, ConfigDefinition, ConfigType, LogConfig, TOPIC_CONFIGS, TimestampType,
 };
 pub use directory::{DirectoryStep, LogDirectory, LogDirectoryOptions, MetaProperties};
+pub use dump::{Dump, DumpedBatch, DumpedBytes, dump};
 pub use flusher::{FlushStep, Flusher};
 pub use partition::{Listener, PartitionLog};
 pub use types::{

@@ -81,7 +81,8 @@ impl PartitionLog {
             let by_size = delete
                 && config.retention_bytes >= 0
                 && total.saturating_sub(segment.size()) >= config.retention_bytes as u64;
-            if !below_start && !by_size && !(delete && self.is_expired(segment, config.retention_ms, now)?) {
+            let wanted = below_start || by_size || (delete && self.is_expired(segment, config.retention_ms, now)?);
+            if !wanted {
                 break;
             }
             total -= segment.size();

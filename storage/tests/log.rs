@@ -1,0 +1,12 @@
+//! Behaviour of the segmented log: what goes in comes out, in Kafka's files, over restarts and crashes.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod log {
+    pub mod helper;
+
+    mod append;
+    mod crash;
+    mod read;
+    mod sample;
+}
