@@ -1,4 +1,5 @@
 //! Cost of a record in the producer: appended, batched, sent and settled against a transport that answers at once.
+#![allow(clippy::unwrap_used, clippy::type_complexity, clippy::expect_used, missing_docs, reason = "a test may panic")]
 
 use std::hint::black_box;
 use std::sync::Arc;

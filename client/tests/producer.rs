@@ -1,4 +1,5 @@
 //! The producer core against a scripted cluster: batching, order, retries, sequences, errors.
+#![allow(clippy::unwrap_used, clippy::type_complexity, clippy::expect_used, missing_docs, reason = "a test may panic")]
 
 mod common;
 

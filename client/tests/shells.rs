@@ -1,4 +1,5 @@
 //! Producer and admin for users, over the scripted cluster and over a TCP server in this process.
+#![allow(clippy::unwrap_used, clippy::type_complexity, clippy::expect_used, missing_docs, reason = "a test may panic")]
 
 mod common;
 

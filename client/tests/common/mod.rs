@@ -1,5 +1,6 @@
 //! A scripted cluster in memory: answers what a producer and an admin ask, checks sequences as Kafka does, and fails on
 //! command. Requests are served when they are sent; answers may be held back, and come in order per connection.
+#![allow(clippy::unwrap_used, clippy::type_complexity, clippy::expect_used, missing_docs, reason = "a test may panic")]
 #![allow(dead_code)]
 
 use std::collections::{BTreeMap, VecDeque};
