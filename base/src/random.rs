@@ -17,7 +17,6 @@ impl Rng {
 
     /// A generator seeded by the operating system; falls back to the address of a local and the process id where
     /// `/dev/urandom` cannot be read, which is enough for ids and jitter.
-    #[expect(clippy::disallowed_methods, reason = "this is the one place where real randomness enters")]
     pub fn from_entropy() -> Self {
         let mut seed = [0u8; 8];
         let read = File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut seed));

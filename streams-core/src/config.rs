@@ -334,6 +334,11 @@ impl StreamsConfig {
         self.number("replication.factor").clamp(-1, i64::from(i16::MAX)) as i16
     }
 
+    /// `repartition.purge.interval.ms`: how often records of repartition topics that all readers have committed are deleted.
+    pub fn repartition_purge_interval_ms(&self) -> i64 {
+        self.number("repartition.purge.interval.ms")
+    }
+
     /// `task.timeout.ms`.
     pub fn task_timeout_ms(&self) -> i64 {
         self.number("task.timeout.ms")

@@ -43,7 +43,9 @@ pub fn check(root: &Path) -> Result<Vec<String>> {
     for package in packages {
         let name = package["name"].as_str().unwrap_or_default();
         let Some((_, allowed)) = ALLOWED.iter().find(|(known, _)| *known == name) else {
-            breaches.push(format!("crate {name} is not in the table of allowed edges (xtask/src/layers.rs, ARCHITECTURE.md)"));
+            breaches.push(format!(
+                "crate {name} is not in the table of allowed edges (xtask/src/layers.rs, ARCHITECTURE.md)"
+            ));
             continue;
         };
         for dependency in package["dependencies"].as_array().into_iter().flatten() {

@@ -14,24 +14,61 @@ struct Ban {
 }
 
 const BANS: &[Ban] = &[
-    Ban { within: "storage/src/log/", word: "crate::state", only_in: &[], reason: "log and state do not know each other" },
-    Ban { within: "storage/src/state/", word: "crate::log", only_in: &[], reason: "log and state do not know each other" },
+    Ban {
+        within: "storage/src/log/",
+        word: "crate::state",
+        only_in: &[],
+        reason: "log and state do not know each other",
+    },
+    Ban {
+        within: "storage/src/state/",
+        word: "crate::log",
+        only_in: &[],
+        reason: "log and state do not know each other",
+    },
     Ban {
         within: "streams-core/src/",
         word: "client::",
         only_in: &["streams-core/src/runtime/", "streams-core/src/lib.rs"],
         reason: "only runtime/ knows the client",
     },
-    Ban { within: "streams-core/src/", word: "tokio", only_in: &["streams-core/src/runtime/"], reason: "only runtime/ knows an async runtime" },
-    Ban { within: "", word: "kafka_protocol", only_in: &["protocol/src/api", "xtask/"], reason: "wire structs enter through protocol::api" },
-    Ban { within: "", word: "SystemTime::now", only_in: &["base/src/time.rs", "xtask/", "clippy.toml"], reason: "take a base::Clock" },
-    Ban { within: "", word: "Instant::now", only_in: &["base/src/time.rs", "xtask/", "clippy.toml"], reason: "take a base::Clock" },
+    Ban {
+        within: "streams-core/src/",
+        word: "tokio",
+        only_in: &["streams-core/src/runtime/"],
+        reason: "only runtime/ knows an async runtime",
+    },
+    Ban {
+        within: "",
+        word: "kafka_protocol",
+        only_in: &["protocol/src/api", "xtask/"],
+        reason: "wire structs enter through protocol::api",
+    },
+    Ban {
+        within: "",
+        word: "SystemTime::now",
+        only_in: &["base/src/time.rs", "xtask/", "clippy.toml"],
+        reason: "take a base::Clock",
+    },
+    Ban {
+        within: "",
+        word: "Instant::now",
+        only_in: &["base/src/time.rs", "xtask/", "clippy.toml"],
+        reason: "take a base::Clock",
+    },
     Ban { within: "", word: "RandomState", only_in: &["xtask/"], reason: "hash maps use base::hash" },
 ];
 
 /// Libraries in which nothing may start a thread, a task or touch files but the drivers named here and in ARCHITECTURE.md.
-const LIBRARIES: [&str; 7] =
-    ["base/src/", "protocol/src/", "storage/src/", "broker/src/", "client/src/", "streams-core/src/", "streams-dsl/src/"];
+const LIBRARIES: [&str; 7] = [
+    "base/src/",
+    "protocol/src/",
+    "storage/src/",
+    "broker/src/",
+    "client/src/",
+    "streams-core/src/",
+    "streams-dsl/src/",
+];
 const DRIVER_WORDS: [&str; 5] = ["thread::spawn", "thread::Builder", "tokio::spawn", "tokio::time", "std::fs"];
 
 fn rust_files(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
@@ -85,7 +122,10 @@ pub fn check(root: &Path) -> Result<Vec<String>> {
 
 fn check_line(name: &str, number: usize, code: &str, drivers: &[&str], breaches: &mut Vec<String>) {
     for ban in BANS {
-        if name.starts_with(ban.within) && code.contains(ban.word) && !ban.only_in.iter().any(|place| name.starts_with(place)) {
+        if name.starts_with(ban.within)
+            && code.contains(ban.word)
+            && !ban.only_in.iter().any(|place| name.starts_with(place))
+        {
             breaches.push(format!("{name}:{number}: {} may not stand here: {}", ban.word, ban.reason));
         }
     }

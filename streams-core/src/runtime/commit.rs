@@ -1,0 +1,102 @@
+//! A commit, step by step: caches flushed, changelog and output acknowledged, offsets committed, then the stores written
+//! together with their changelog positions.
+//!
+//! In this order a crash at any point loses nothing: what was processed after the last committed offset is processed again, and a store is
+//! never ahead of the changelog that can restore it. Between the first and the last step the thread processes no record.
+
+use std::collections::BTreeMap;
+use std::task::Waker;
+
+use base::{Now, Offset, TopicPartition};
+use client::ClientError;
+use client::consumer::{CommitTicket, ConsumerCore, OffsetAndMetadata};
+use client::producer::FlushMark;
+
+use super::producer_collector::ProducerCollector;
+use crate::error::{ErrorKind, StreamsError};
+use crate::task::{CommitOffset, Task, TaskId};
+
+enum Stage {
+    /// Output is being acknowledged.
+    Flushing { mark: FlushMark, offsets: Vec<(TopicPartition, OffsetAndMetadata)> },
+    /// Offsets are being committed.
+    Offsets { ticket: CommitTicket },
+}
+
+/// A commit under way.
+pub(crate) struct Commit {
+    tasks: Vec<TaskId>,
+    /// What is committed, for whoever acts on it afterwards.
+    offsets: Vec<(TopicPartition, Offset)>,
+    stage: Stage,
+}
+
+impl Commit {
+    /// Flushes the caches of the tasks that need a commit, and begins it; `None` if none does.
+    pub(crate) fn begin(
+        tasks: &mut BTreeMap<TaskId, Task>,
+        wanted: impl Fn(&Task) -> bool,
+        collector: &std::cell::RefCell<ProducerCollector>,
+    ) -> Result<Option<Self>, StreamsError> {
+        let mut committing = Vec::new();
+        let mut offsets = Vec::new();
+        for (id, task) in tasks.iter_mut().filter(|(_, task)| wanted(task) && task.commit_needed()) {
+            for offset in task.prepare_commit()? {
+                let CommitOffset { partition, offset, leader_epoch, metadata } = offset;
+                offsets.push((partition, OffsetAndMetadata { offset, leader_epoch, metadata }));
+            }
+            committing.push(*id);
+        }
+        if committing.is_empty() {
+            return Ok(None);
+        }
+        let mark = collector.borrow_mut().producer().begin_flush();
+        let committed = offsets.iter().map(|(partition, commit)| (partition.clone(), commit.offset)).collect();
+        Ok(Some(Self { tasks: committing, offsets: committed, stage: Stage::Flushing { mark, offsets } }))
+    }
+
+    /// The offsets that it commits.
+    pub(crate) fn offsets(&self) -> &[(TopicPartition, Offset)] {
+        &self.offsets
+    }
+
+    /// Makes progress; true when the commit is complete.
+    ///
+    /// # Errors
+    /// `TaskMigrated` when the group has moved on: what was not committed belongs to others now.
+    pub(crate) fn step(
+        &mut self,
+        tasks: &mut BTreeMap<TaskId, Task>,
+        collector: &std::cell::RefCell<ProducerCollector>,
+        consumer: &mut ConsumerCore,
+        now: Now,
+        waker: &Waker,
+    ) -> Result<bool, StreamsError> {
+        if let Stage::Flushing { mark, offsets } = &mut self.stage {
+            let _ = collector.borrow_mut().step(now, waker)?;
+            if !collector.borrow_mut().producer().is_flush_done(*mark) {
+                return Ok(false);
+            }
+            let ticket = consumer.commit(std::mem::take(offsets));
+            self.stage = Stage::Offsets { ticket };
+        }
+        if let Stage::Offsets { ticket } = &self.stage {
+            // Sends the request, and with the embedded broker takes its answer.
+            let _ = consumer.step(now, waker);
+            match consumer.commit_result(*ticket) {
+                None => return Ok(false),
+                Some(Ok(())) => {}
+                Some(Err(error @ (ClientError::Rebalanced(_) | ClientError::Fenced(_)))) => {
+                    return Err(StreamsError::caused_by(ErrorKind::TaskMigrated, error));
+                }
+                Some(Err(error)) => return Err(StreamsError::caused_by(ErrorKind::Unavailable, error)),
+            }
+        }
+        for id in &self.tasks {
+            if let Some(task) = tasks.get_mut(id) {
+                task.post_commit()?;
+            }
+        }
+        Ok(true)
+    }
+}

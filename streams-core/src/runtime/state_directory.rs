@@ -1,0 +1,167 @@
+//! The folder of an application's local state: `<state.dir>/<application.id>/`.
+//!
+//! Holds `.lock` (one process at a time), `kafka-streams-process-metadata` (the process id), `group-members` (the member ids
+//! under which this directory's last owner was in its group) and a folder for each task. Whoever has the lock knows that the
+//! previous owner is dead, so it may make that owner's members leave the group at once instead of waiting out their session.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base::Rng;
+use parking_lot::Mutex;
+use storage::files::{FileLock, Files};
+
+use crate::error::{ErrorKind, StreamsError};
+use crate::task::TaskId;
+
+const PROCESS_FILE: &str = "kafka-streams-process-metadata";
+const MEMBERS_FILE: &str = "group-members";
+
+/// The locked state directory of one running application.
+pub struct StateDirectory {
+    files: Arc<dyn Files>,
+    path: PathBuf,
+    process_id: [u8; 16],
+    /// Member ids by stream thread, written through on every change.
+    members: Mutex<Vec<(usize, String)>>,
+    _lock: Box<dyn FileLock>,
+}
+
+impl StateDirectory {
+    /// Locks `<state_dir>/<application_id>`, made if it is not there, and reads or draws the process id.
+    ///
+    /// # Errors
+    /// `IllegalState` when another process runs this application on this directory; `Store` when it cannot be used.
+    pub fn open(
+        files: Arc<dyn Files>,
+        state_dir: &Path,
+        application_id: &str,
+        rng: &mut Rng,
+    ) -> Result<Self, StreamsError> {
+        let path = state_dir.join(application_id);
+        let failed = |what: &str, error: std::io::Error| {
+            let advice = "set state.dir to a folder that this user can write";
+            StreamsError::new(ErrorKind::Store, format!("{what} {}: {error}; {advice}", path.display()))
+        };
+        files.create_dir_all(&path).map_err(|error| failed("cannot make the state directory", error))?;
+        let lock =
+            files.try_lock(&path.join(".lock")).map_err(|error| failed("cannot lock", error))?.ok_or_else(|| {
+                let message = format!(
+                    "{} is in use by another process: stop it, or give this one a state.dir of its own",
+                    path.display()
+                );
+                StreamsError::new(ErrorKind::IllegalState, message)
+            })?;
+        let process_id = match read_process_id(&*files, &path.join(PROCESS_FILE)) {
+            Some(known) => known,
+            None => {
+                let fresh = rng.uuid_bytes();
+                let text = format!("{{\"processId\":\"{}\"}}", uuid::Uuid::from_bytes(fresh));
+                files
+                    .replace(&path.join(PROCESS_FILE), text.as_bytes())
+                    .map_err(|error| failed("cannot write the process id in", error))?;
+                fresh
+            }
+        };
+        Ok(Self { files, path, process_id, members: Mutex::default(), _lock: lock })
+    }
+
+    /// The identity of this process towards its group; the same for every start on this directory.
+    pub fn process_id(&self) -> [u8; 16] {
+        self.process_id
+    }
+
+    /// The application's folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder of a task's stores; made when a store opens.
+    pub fn task_path(&self, task: TaskId) -> PathBuf {
+        self.path.join(task.to_string())
+    }
+
+    /// Tasks that have a folder here, in order.
+    ///
+    /// # Errors
+    /// `Store` when the folder cannot be read.
+    pub fn tasks_with_state(&self) -> Result<Vec<TaskId>, StreamsError> {
+        let entries = self.files.list(&self.path).map_err(|error| {
+            StreamsError::new(ErrorKind::Store, format!("cannot read {}: {error}", self.path.display()))
+        })?;
+        let mut tasks: Vec<TaskId> =
+            entries.iter().filter(|entry| entry.is_dir).filter_map(|entry| entry.name.parse().ok()).collect();
+        tasks.sort();
+        Ok(tasks)
+    }
+
+    /// Member ids that the dead owner of this directory left behind.
+    pub fn former_members(&self) -> Vec<String> {
+        let text = self.files.read(&self.path.join(MEMBERS_FILE)).unwrap_or_default();
+        String::from_utf8_lossy(&text).lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// Notes that stream thread `thread` is in the group as `member`, or that it left (`None`).
+    ///
+    /// # Errors
+    /// `Store` when the note cannot be written.
+    pub fn note_member(&self, thread: usize, member: Option<&str>) -> Result<(), StreamsError> {
+        let mut members = self.members.lock();
+        let known = members.iter().find(|(index, _)| *index == thread).map(|(_, id)| id.as_str());
+        if known == member {
+            return Ok(());
+        }
+        members.retain(|(index, _)| *index != thread);
+        members.extend(member.map(|id| (thread, id.to_owned())));
+        let text: String = members.iter().flat_map(|(_, id)| [id.as_str(), "\n"]).collect();
+        self.files.replace(&self.path.join(MEMBERS_FILE), text.as_bytes()).map_err(|error| {
+            StreamsError::new(
+                ErrorKind::Store,
+                format!("cannot write {MEMBERS_FILE} in {}: {error}", self.path.display()),
+            )
+        })
+    }
+}
+
+fn read_process_id(files: &dyn Files, path: &Path) -> Option<[u8; 16]> {
+    let text = files.read(path).ok()?;
+    let value: serde_json::Value = serde_json::from_slice(&text).ok()?;
+    Some(value.get("processId")?.as_str()?.parse::<uuid::Uuid>().ok()?.into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use storage::files::RealFiles;
+
+    fn open(path: &Path, seed: u64) -> Result<StateDirectory, StreamsError> {
+        StateDirectory::open(Arc::new(RealFiles), path, "app", &mut Rng::from_seed(seed))
+    }
+
+    #[test]
+    fn a_directory_has_one_owner_and_keeps_its_process_id_and_members() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = open(folder.path(), 1).unwrap();
+        let id = first.process_id();
+        first.note_member(0, Some("m-0")).unwrap();
+        first.note_member(1, Some("m-1")).unwrap();
+        first.note_member(0, None).unwrap();
+        let refused = open(folder.path(), 2).err().expect("the directory is in use").to_string();
+        assert!(refused.contains("in use by another process"), "{refused}");
+        drop(first);
+        let second = open(folder.path(), 3).unwrap();
+        assert_eq!(second.process_id(), id);
+        assert_eq!(second.former_members(), ["m-1"]);
+    }
+
+    #[test]
+    fn tasks_with_state_are_those_with_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = open(folder.path(), 1).unwrap();
+        for name in ["1_0", "0_10", "0_2", "global"] {
+            std::fs::create_dir(directory.path().join(name)).unwrap();
+        }
+        let tasks: Vec<String> = directory.tasks_with_state().unwrap().iter().map(TaskId::to_string).collect();
+        assert_eq!(tasks, ["0_2", "0_10", "1_0"]);
+    }
+}

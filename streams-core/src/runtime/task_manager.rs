@@ -1,0 +1,364 @@
+//! The tasks of one stream thread: made from the consumer's assignment, restored, fed with fetched batches, closed.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+
+use base::hash::HashMap;
+use base::{Now, Offset, TopicPartition};
+use client::Step;
+use client::consumer::{CommittedTicket, ConsumerCore, OffsetReset};
+
+use super::application::{Application, ThreadState};
+use super::assignor::tasks_with_partitions;
+use super::commit::Commit;
+use super::producer_collector::ProducerCollector;
+use super::restore::Restorer;
+use crate::error::{ErrorKind, StreamsError};
+use crate::store::ThreadCache;
+use crate::task::{CommitMetadata, Task, TaskId, TaskSeams, TaskState};
+use crate::topology::AutoOffsetReset;
+
+/// The tasks of one thread.
+pub struct TaskManager {
+    application: Arc<Application>,
+    collector: Rc<RefCell<ProducerCollector>>,
+    seams: TaskSeams,
+    tasks: BTreeMap<TaskId, Task>,
+    by_partition: HashMap<TopicPartition, TaskId>,
+    restorer: Restorer,
+    /// Committed offsets being asked for, by task: their metadata holds stream time.
+    committed: BTreeMap<TaskId, CommittedTicket>,
+    paused: BTreeSet<TopicPartition>,
+    buffered_max: usize,
+    reported: Option<ThreadState>,
+}
+
+fn unavailable(error: client::ClientError) -> StreamsError {
+    StreamsError::caused_by(ErrorKind::Unavailable, error)
+}
+
+impl TaskManager {
+    pub(crate) fn new(
+        application: Arc<Application>,
+        collector: Rc<RefCell<ProducerCollector>>,
+        restore_consumer: ConsumerCore,
+        cache_bytes: usize,
+    ) -> Self {
+        let seams = TaskSeams {
+            collector: collector.clone(),
+            cache: ThreadCache::new(cache_bytes),
+            backend: application.backend.clone(),
+            state_directory: application.directory.path().to_owned(),
+            metrics: application.metrics.clone(),
+            globals: application.globals.clone(),
+        };
+        Self {
+            restorer: Restorer::new(Arc::clone(&application), restore_consumer),
+            buffered_max: application.built.config().buffered_records_per_partition(),
+            application,
+            collector,
+            seams,
+            tasks: BTreeMap::new(),
+            by_partition: HashMap::default(),
+            committed: BTreeMap::new(),
+            paused: BTreeSet::new(),
+            reported: None,
+        }
+    }
+
+    /// Ids of all tasks.
+    pub fn ids(&self) -> BTreeSet<TaskId> {
+        self.tasks.keys().copied().collect()
+    }
+
+    /// All tasks.
+    pub fn tasks(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.values()
+    }
+
+    /// Makes the tasks of newly assigned partitions; they begin to be restored.
+    pub(crate) fn take_assignment(&mut self, consumer: &mut ConsumerCore) -> Result<(), StreamsError> {
+        let assigned: BTreeSet<TopicPartition> = consumer.assignment().into_iter().collect();
+        let metadata = self.application.client.metadata();
+        let all = tasks_with_partitions(&self.application.built, |topic| metadata.partition_count(topic)).map_err(
+            |topic| {
+                StreamsError::new(ErrorKind::Unavailable, format!("topic {topic} has disappeared; create it again"))
+            },
+        )?;
+        for (id, partitions) in all {
+            let is_ours = partitions.iter().all(|partition| assigned.contains(partition));
+            if is_ours && !self.tasks.contains_key(&id) {
+                self.add_task(id, partitions, consumer)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_task(
+        &mut self,
+        id: TaskId,
+        partitions: Vec<TopicPartition>,
+        consumer: &mut ConsumerCore,
+    ) -> Result<(), StreamsError> {
+        tracing::info!(task = %id, ?partitions, "task assigned");
+        consumer.pause(&partitions);
+        let mut task = Task::new(&self.application.built, id, partitions.clone(), self.seams.clone())?;
+        task.initialize()?;
+        self.restorer.add(&task)?;
+        self.committed.insert(id, consumer.committed(partitions.clone()));
+        self.by_partition.extend(partitions.into_iter().map(|partition| (partition, id)));
+        self.tasks.insert(id, task);
+        Ok(())
+    }
+
+    /// Restores, and starts the tasks that are complete.
+    pub(crate) fn step_restoration(
+        &mut self,
+        consumer: &mut ConsumerCore,
+        now: Now,
+        waker: &Waker,
+    ) -> Result<Step, StreamsError> {
+        if self.tasks.values().all(|task| task.state() == TaskState::Running) {
+            return Ok(Step::IDLE);
+        }
+        let mut step = self.restorer.step(&mut self.tasks, now, waker)?;
+        if self.collector.borrow().unknown_topic().is_some() {
+            return Ok(step);
+        }
+        let waiting: Vec<TaskId> = self
+            .tasks
+            .values()
+            .filter(|task| task.state() == TaskState::Restoring && self.restorer.is_complete(task.id()))
+            .map(Task::id)
+            .collect();
+        for id in waiting {
+            let Some(ticket) = self.committed.get(&id) else { continue };
+            let Some(answer) = consumer.committed_result(*ticket) else { continue };
+            self.committed.remove(&id);
+            let committed: Vec<(TopicPartition, CommitMetadata)> = answer
+                .map_err(unavailable)?
+                .into_iter()
+                .filter_map(|(partition, offset)| Some((partition, CommitMetadata::decode(&offset?.metadata))))
+                .collect();
+            let Some(task) = self.tasks.get_mut(&id) else { continue };
+            task.set_committed_metadata(&committed);
+            task.complete_restoration(now)?;
+            consumer.resume(task.input_partitions());
+            step.did_work = true;
+        }
+        Ok(step)
+    }
+
+    /// Hands fetched batches to their tasks; pauses partitions whose queue is full.
+    pub(crate) fn take_fetched(&mut self, consumer: &mut ConsumerCore, now: Now) -> Result<bool, StreamsError> {
+        let mut any = false;
+        while let Some(fetched) = consumer.take_fetched() {
+            any = true;
+            let partition = &fetched.partition;
+            let Some(task) = self.by_partition.get(partition).and_then(|id| self.tasks.get_mut(id)) else { continue };
+            task.add_records(partition, &fetched.batches, fetched.fetch_offset, now)?;
+            task.advance_position(partition, fetched.next_offset)?;
+            if task.buffered(partition) > self.buffered_max {
+                consumer.pause(std::slice::from_ref(partition));
+                self.paused.insert(partition.clone());
+            }
+        }
+        for task in self.tasks.values_mut().filter(|task| task.input_partitions().len() > 1) {
+            let lags: Vec<(TopicPartition, i64)> = task
+                .input_partitions()
+                .iter()
+                .filter(|partition| task.buffered(partition) == 0)
+                .filter_map(|partition| Some((partition.clone(), consumer.lag(partition)?)))
+                .collect();
+            for (partition, lag) in lags {
+                task.set_lag(&partition, lag)?;
+            }
+        }
+        Ok(any)
+    }
+
+    /// A round of each task; returns the number of records processed.
+    pub(crate) fn process(&mut self, max: usize, now: Now) -> Result<usize, StreamsError> {
+        self.tasks.values_mut().try_fold(0, |sum, task| Ok(sum + task.process(max, now)?))
+    }
+
+    /// Reads on in partitions whose queue has drained.
+    pub(crate) fn resume_drained(&mut self, consumer: &mut ConsumerCore) {
+        let (tasks, by_partition, max) = (&self.tasks, &self.by_partition, self.buffered_max);
+        self.paused.retain(|partition| {
+            let buffered =
+                by_partition.get(partition).and_then(|id| tasks.get(id)).map(|task| task.buffered(partition));
+            match buffered {
+                Some(buffered) if buffered > max => true,
+                Some(_) => {
+                    consumer.resume(std::slice::from_ref(partition));
+                    false
+                }
+                None => false,
+            }
+        });
+    }
+
+    /// Runs the punctuations that are due; returns how many.
+    pub(crate) fn punctuate(&mut self, now: Now) -> Result<usize, StreamsError> {
+        let mut fired = 0;
+        for task in self.tasks.values_mut() {
+            fired += task.punctuate_stream_time()?;
+            fired += task.punctuate_wall_clock(now)?;
+        }
+        Ok(fired)
+    }
+
+    /// When the wall clock makes something happen: a punctuation, or the end of waiting for an empty partition.
+    pub(crate) fn next_wall_clock_deadline(&self) -> Option<i64> {
+        self.tasks.values().flat_map(|task| [task.next_wall_clock_punctuation(), task.idle_deadline()]).flatten().min()
+    }
+
+    pub(crate) fn commit_requested(&self) -> bool {
+        self.tasks.values().any(Task::commit_requested)
+    }
+
+    pub(crate) fn commit_needed(&self) -> bool {
+        self.tasks.values().any(Task::commit_needed)
+    }
+
+    pub(crate) fn pending_bytes(&self) -> usize {
+        self.tasks.values().map(Task::pending_bytes).sum()
+    }
+
+    /// Begins to commit all tasks, or those that read one of `partitions`.
+    pub(crate) fn begin_commit(
+        &mut self,
+        partitions: Option<&[TopicPartition]>,
+    ) -> Result<Option<Commit>, StreamsError> {
+        let wanted = |task: &Task| match partitions {
+            None => true,
+            Some(partitions) => task.input_partitions().iter().any(|input| partitions.contains(input)),
+        };
+        Commit::begin(&mut self.tasks, wanted, &self.collector)
+    }
+
+    pub(crate) fn step_commit(
+        &mut self,
+        commit: &mut Commit,
+        consumer: &mut ConsumerCore,
+        now: Now,
+        waker: &Waker,
+    ) -> Result<bool, StreamsError> {
+        commit.step(&mut self.tasks, &self.collector, consumer, now, waker)
+    }
+
+    fn tasks_of(&self, partitions: &[TopicPartition]) -> BTreeSet<TaskId> {
+        partitions.iter().filter_map(|partition| self.by_partition.get(partition)).copied().collect()
+    }
+
+    fn forget(&mut self, id: TaskId) -> Result<Option<Task>, StreamsError> {
+        self.restorer.remove(id)?;
+        self.committed.remove(&id);
+        self.by_partition.retain(|_, owner| *owner != id);
+        let task = self.tasks.remove(&id);
+        if let Some(task) = &task {
+            self.paused.retain(|partition| !task.input_partitions().contains(partition));
+        }
+        Ok(task)
+    }
+
+    fn close_clean(&mut self, id: TaskId) -> Result<(), StreamsError> {
+        match self.forget(id)? {
+            Some(mut task) => {
+                task.suspend()?;
+                task.close_clean()
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Closes the tasks of partitions that are given up; they have been committed.
+    pub(crate) fn close_revoked(&mut self, partitions: &[TopicPartition]) -> Result<(), StreamsError> {
+        self.tasks_of(partitions).into_iter().try_for_each(|id| self.close_clean(id))
+    }
+
+    /// Closes the tasks of partitions that others may own already.
+    pub(crate) fn close_lost(&mut self, partitions: &[TopicPartition]) -> Result<(), StreamsError> {
+        for id in self.tasks_of(partitions) {
+            if let Some(mut task) = self.forget(id)? {
+                task.close_dirty();
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes all tasks after a commit.
+    pub(crate) fn close_all_clean(&mut self) -> Result<(), StreamsError> {
+        self.ids().into_iter().try_for_each(|id| self.close_clean(id))
+    }
+
+    /// Closes all tasks after a failure.
+    pub(crate) fn close_all_dirty(&mut self) -> Result<(), StreamsError> {
+        for id in self.ids() {
+            if let Some(mut task) = self.forget(id)? {
+                task.close_dirty();
+            }
+        }
+        Ok(())
+    }
+
+    /// Says where to begin in partitions without a usable offset: as their source or the configuration says.
+    pub(crate) fn reset(
+        &self,
+        consumer: &mut ConsumerCore,
+        partitions: &[(TopicPartition, Offset)],
+        now: Now,
+    ) -> Result<(), StreamsError> {
+        for (partition, offset) in partitions {
+            let policy = self.reset_policy(partition);
+            if policy == OffsetReset::None {
+                let what =
+                    if *offset < 0 { "no offset is committed".to_owned() } else { format!("offset {offset} is gone") };
+                let advice = "set auto.offset.reset to earliest or latest, or commit an offset";
+                let message = format!("{partition}: {what}, and auto.offset.reset is none: {advice}");
+                return Err(StreamsError::new(ErrorKind::Config, message));
+            }
+            consumer.reset(std::slice::from_ref(partition), policy, now).map_err(unavailable)?;
+        }
+        Ok(())
+    }
+
+    fn reset_policy(&self, partition: &TopicPartition) -> OffsetReset {
+        let built = &self.application.built;
+        for sub in built.subtopologies() {
+            if sub.repartition_sources.iter().any(|topic| *topic.name == *partition.topic) {
+                return OffsetReset::Earliest;
+            }
+            match sub.resets.get(&*partition.topic) {
+                Some(AutoOffsetReset::Earliest) => return OffsetReset::Earliest,
+                Some(AutoOffsetReset::Latest) => return OffsetReset::Latest,
+                Some(AutoOffsetReset::None) => return OffsetReset::None,
+                Some(AutoOffsetReset::ByDuration(ms)) => return OffsetReset::ByDuration { ms: *ms },
+                None => {}
+            }
+        }
+        match built.config().get("auto.offset.reset") {
+            Some("latest") => OffsetReset::Latest,
+            Some("none") => OffsetReset::None,
+            _ => OffsetReset::Earliest,
+        }
+    }
+
+    /// Whether every task is running.
+    pub(crate) fn all_running(&self) -> bool {
+        self.tasks.values().all(|task| task.state() == TaskState::Running)
+    }
+
+    /// Tells `tell` once whenever the thread begins to run.
+    pub(crate) fn report(&mut self, is_running: bool, tell: impl FnOnce(ThreadState)) {
+        let state = if is_running { ThreadState::Running } else { ThreadState::Rebalancing };
+        if self.reported != Some(state) {
+            self.reported = Some(state);
+            tell(state);
+        }
+    }
+}
