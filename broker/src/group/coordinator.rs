@@ -66,6 +66,8 @@ struct CellState {
     next_id: u64,
     waiting: HashMap<Ticket, Waiting>,
     outbox: Outbox,
+    /// When the broker has last been asked to step the coordinator for this shard, in ticks.
+    alarm: Option<i64>,
 }
 
 struct Cell {
@@ -222,7 +224,7 @@ impl Inner {
         let mut session = Session { state: &mut state, cell, inner: self, environment, now };
         let result = work(&mut session);
         session.settle();
-        let outbox = self.finish(&mut state, cell, environment);
+        let outbox = self.finish(&mut state, cell, environment, now);
         drop(state);
         send(outbox);
         self.drain(environment, cell, now);
@@ -234,16 +236,20 @@ impl Inner {
         while !cell.done.lock().is_empty() {
             let Some(mut state) = cell.state.try_lock() else { return };
             Session { state: &mut state, cell, inner: self, environment, now }.settle();
-            let outbox = self.finish(&mut state, cell, environment);
+            let outbox = self.finish(&mut state, cell, environment, now);
             drop(state);
             send(outbox);
         }
     }
 
-    fn finish(&self, state: &mut CellState, cell: &Cell, environment: &Arc<dyn GroupEnvironment>) -> Outbox {
+    fn finish(&self, state: &mut CellState, cell: &Cell, environment: &Arc<dyn GroupEnvironment>, now: Now) -> Outbox {
         let answers = state.in_flight.iter().map(|flight| flight.deadline);
         let wake = answers.chain(state.shard.next_wake()).min().unwrap_or(i64::MAX);
-        if wake < cell.wake.swap(wake, Ordering::AcqRel) {
+        cell.wake.store(wake, Ordering::Release);
+        // Deadlines of answers come and go with every commit: an alarm that is still to ring is enough.
+        let armed = state.alarm.is_some_and(|at| at > now.ticks_ms && at <= wake);
+        if wake != i64::MAX && !armed {
+            state.alarm = Some(wake);
             environment.wake_at(wake);
         }
         std::mem::take(&mut state.outbox)
