@@ -218,7 +218,7 @@ mod tests {
     fn older_and_newer_versions_are_read() {
         let oldest = decode_subscription(&hex("000000000001000161ffffffff")).unwrap();
         assert_eq!(oldest.topics, ["a".into()]);
-        let newer = decode_subscription(&hex("0009000000010001610000000100000000000000000007000172ffff00")).unwrap();
+        let newer = decode_subscription(&hex("00090000000100016100000001000000000000000007ffff00")).unwrap();
         assert_eq!((newer.user_data, newer.generation, newer.rack), (Some(Bytes::from_static(&[0])), Some(7), None));
     }
 
