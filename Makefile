@@ -9,8 +9,9 @@ TARGET := $${CARGO_TARGET_DIR:-target}
 help: ## what can be done here
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
-test: ## all tests
-	@$(SETUP) cargo test --release --workspace
+test: ## builds everything, tests the libraries
+	@$(SETUP) cargo build --release --workspace
+	@$(SETUP) cargo test --release --lib --tests -p base -p protocol -p storage -p broker -p client -p streams-core -p streams-dsl
 
 fmt: ## check the formatting
 	@cargo fmt --all --check
