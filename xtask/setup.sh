@@ -9,15 +9,17 @@ millstream_root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 millstream_say() { printf 'setup: %s\n' "$*" >&2; }
 
 millstream_find_libclang() {
-    local directory
+    local directory file
     for directory in "${LIBCLANG_PATH:-}" "$millstream_root"/.toolchain/libclang/clang/native \
         $(ls -d /usr/lib/llvm-*/lib /usr/lib64/llvm*/lib 2>/dev/null | sort -rV) /usr/lib/x86_64-linux-gnu /usr/lib/aarch64-linux-gnu \
         /usr/lib64 /usr/lib /usr/local/lib /opt/homebrew/opt/llvm/lib /usr/local/opt/llvm/lib /Library/Developer/CommandLineTools/usr/lib; do
         [ -n "$directory" ] || continue
-        if ls "$directory"/libclang.so* "$directory"/libclang-*.so* "$directory"/libclang.dylib >/dev/null 2>&1; then
-            printf '%s' "$directory"
-            return 0
-        fi
+        for file in "$directory"/libclang.so* "$directory"/libclang-*.so* "$directory"/libclang.dylib; do
+            if [ -e "$file" ]; then
+                printf '%s' "$directory"
+                return 0
+            fi
+        done
     done
     return 1
 }
