@@ -1,1 +1,51 @@
-fn main() {}
+//! The program `millstream`: starts the broker alone, and looks into logs, topics and groups.
+//!
+//! Reads options ([`options`]), calls one command ([`commands`]), and says what went wrong in at most three lines
+//! ([`report`]). Knows no format and no protocol itself.
+
+mod commands;
+mod options;
+mod report;
+
+use std::process::ExitCode;
+
+use options::{Command, GroupsCommand, TopicsCommand};
+use report::Failure;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("MILLSTREAM_LOG")
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn")),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    let outcome = match options::parse(std::env::args_os()) {
+        Ok(command) => run(command),
+        Err(options::NotRun::Shown(text)) => report::print(&text),
+        Err(options::NotRun::Refused(failure)) => Err(failure),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Broker(options) => commands::broker::run(options),
+        Command::DumpLog(options) => commands::dump_log::run(&options),
+        Command::Topics(TopicsCommand::List(cluster)) => commands::topics::list(&cluster),
+        Command::Topics(TopicsCommand::Create(options)) => commands::topics::create(&options),
+        Command::Topics(TopicsCommand::Describe(options)) => commands::topics::describe(&options),
+        Command::Topics(TopicsCommand::Delete(options)) => commands::topics::delete(&options),
+        Command::Groups(GroupsCommand::List(cluster)) => commands::groups::list(&cluster),
+        Command::Groups(GroupsCommand::Describe(options)) => commands::groups::describe(&options),
+    }
+}

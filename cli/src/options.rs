@@ -1,0 +1,278 @@
+//! The command line: what can be asked, the help that teaches it, and refusals that name the nearest known word.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::report::Failure;
+
+#[derive(Parser)]
+#[command(
+    name = "millstream",
+    version,
+    about = "Stream processing with the broker built in",
+    long_about = "Stream processing with the broker built in.\n\n\
+        `broker` serves Kafka's protocol from one data directory, so that any Kafka client, and every program written\n\
+        with Millstream, can use it. The other commands look into logs, topics and groups; those that take\n\
+        --bootstrap work against any Kafka cluster.",
+    after_help = "Examples:\n  \
+        millstream broker --listen 127.0.0.1:9092 --data ./data\n  \
+        millstream topics create orders --partitions 4 --bootstrap 127.0.0.1:9092\n  \
+        millstream groups describe billing --bootstrap 127.0.0.1:9092\n  \
+        millstream dump-log --json ./data\n\n\
+        Set MILLSTREAM_LOG=info (or debug) to see more on stderr.",
+    subcommand_required = true,
+    disable_help_subcommand = true
+)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What was asked.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Serve one data directory to Kafka clients
+    #[command(
+        long_about = "Serves one data directory to Kafka clients, until it is told to stop by Ctrl-C or SIGTERM.\n\n\
+            The directory is made if it is not there. When the broker serves, it prints one line with its address.\n\
+            Records acknowledged with acks=all survive a power cut; --set durability=process trades that for speed,\n\
+            as Kafka does.",
+        after_help = "Examples:\n  \
+            millstream broker --listen 127.0.0.1:9092 --data ./data\n  \
+            millstream broker --listen 0.0.0.0:9092 --advertise broker.example:9092 --data /var/lib/millstream\n  \
+            millstream broker --listen 127.0.0.1:0 --data ./data --set num.partitions=4 --set durability=process"
+    )]
+    Broker(BrokerOptions),
+    /// List the record batches of log files
+    #[command(
+        long_about = "Lists the record batches of log files, one line each, in the order of the log.\n\n\
+            DIR is a data directory or the folder of one partition; a broker may have it open.\n\
+            Checksums are verified (`valid`); nothing is changed. Bytes that are no batch end that file and are\n\
+            reported on stderr, with exit code 1.",
+        after_help = "Examples:\n  \
+            millstream dump-log ./data/orders-0\n  \
+            millstream dump-log --json ./data | jq 'select(.valid | not)'"
+    )]
+    DumpLog(DumpLogOptions),
+    /// List, create, describe and delete topics
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  \
+        millstream topics list --bootstrap 127.0.0.1:9092\n  \
+        millstream topics create orders --partitions 4 --set cleanup.policy=compact --bootstrap 127.0.0.1:9092"
+    )]
+    Topics(TopicsCommand),
+    /// List and describe consumer groups
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  \
+        millstream groups list --bootstrap 127.0.0.1:9092\n  \
+        millstream groups describe billing --bootstrap 127.0.0.1:9092"
+    )]
+    Groups(GroupsCommand),
+}
+
+/// `millstream broker`.
+#[derive(Args)]
+pub struct BrokerOptions {
+    /// Address to listen on; port 0 takes any free port
+    #[arg(long, value_name = "HOST:PORT")]
+    pub listen: String,
+    /// Directory of the data; one broker at a time has it
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Address that clients are told to come to, if it is not the one listened on
+    #[arg(long, value_name = "HOST:PORT")]
+    pub advertise: Option<String>,
+    /// A broker property by Kafka's name, or durability=power|process; may be given many times
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+}
+
+/// `millstream dump-log`.
+#[derive(Args)]
+pub struct DumpLogOptions {
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// List the records of each batch, too
+    #[arg(long)]
+    pub records: bool,
+    /// A data directory, or the folder of one partition
+    #[arg(value_name = "DIR")]
+    pub path: PathBuf,
+}
+
+/// Which cluster.
+#[derive(Args)]
+pub struct Cluster {
+    /// Brokers to start from, comma separated
+    #[arg(long, value_name = "HOST:PORT")]
+    pub bootstrap: String,
+}
+
+/// `millstream topics`.
+#[derive(Subcommand)]
+pub enum TopicsCommand {
+    /// Names of all topics
+    List(Cluster),
+    /// Create a topic
+    Create(CreateTopicOptions),
+    /// Partitions, leaders and settings of topics
+    Describe(NamedTopics),
+    /// Delete topics, with all their records
+    Delete(NamedTopics),
+}
+
+/// `millstream topics create`.
+#[derive(Args)]
+pub struct CreateTopicOptions {
+    /// Name of the topic
+    #[arg(value_name = "TOPIC")]
+    pub name: String,
+    /// How many partitions; without it the broker's num.partitions
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
+    pub partitions: Option<i32>,
+    /// How many replicas; without it the broker's default
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i16).range(1..))]
+    pub replication_factor: Option<i16>,
+    /// A setting of the topic by Kafka's name; may be given many times
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+    /// The cluster
+    #[command(flatten)]
+    pub cluster: Cluster,
+}
+
+/// Topics by name.
+#[derive(Args)]
+pub struct NamedTopics {
+    /// Names of the topics
+    #[arg(value_name = "TOPIC", required = true)]
+    pub names: Vec<String>,
+    /// The cluster
+    #[command(flatten)]
+    pub cluster: Cluster,
+}
+
+/// `millstream groups`.
+#[derive(Subcommand)]
+pub enum GroupsCommand {
+    /// All groups and their states
+    List(Cluster),
+    /// Members of groups, their committed offsets and how far they are behind
+    Describe(NamedGroups),
+}
+
+/// Groups by name.
+#[derive(Args)]
+pub struct NamedGroups {
+    /// Names of the groups
+    #[arg(value_name = "GROUP", required = true)]
+    pub names: Vec<String>,
+    /// The cluster
+    #[command(flatten)]
+    pub cluster: Cluster,
+}
+
+/// Why there is no command to run.
+pub enum NotRun {
+    /// Help or version was asked for: this text.
+    Shown(String),
+    /// The command line is wrong.
+    Refused(Failure),
+}
+
+/// Reads the command line.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, NotRun> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let mut command = CommandLine::command();
+    let parsed =
+        command.try_get_matches_from_mut(&arguments).and_then(|matches| CommandLine::from_arg_matches(&matches));
+    match parsed {
+        Ok(line) => Ok(line.command),
+        Err(error) => match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Err(NotRun::Shown(error.to_string())),
+            _ => Err(NotRun::Refused(refusal(&command, &arguments, &error))),
+        },
+    }
+}
+
+/// One `KEY=VALUE`.
+pub fn key_value(text: &str) -> Result<(&str, &str), Failure> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim(), value)),
+        _ => Err(Failure::usage(format!("--set {text} is not KEY=VALUE")).hint("write it as --set num.partitions=4")),
+    }
+}
+
+/// What is wrong, in the words of the parser but without its usage block; then the nearest known word or where to look.
+fn refusal(root: &clap::Command, arguments: &[OsString], error: &clap::Error) -> Failure {
+    let (command, path) = innermost(root, arguments);
+    let look = format!("`{path} --help` explains all of them");
+    let given = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    match error.kind() {
+        ErrorKind::UnknownArgument => {
+            let unknown = given(ContextKind::InvalidArg).unwrap_or_default();
+            let known =
+                command.get_arguments().filter_map(|argument| argument.get_long()).map(|long| format!("--{long}"));
+            let known: Vec<String> = known.chain(["--help".to_owned()]).collect();
+            let what = if unknown.starts_with('-') { "option" } else { "argument" };
+            Failure::usage(format!("unknown {what} {unknown} for `{path}`")).hint(&did_you_mean(unknown, &known, &look))
+        }
+        ErrorKind::InvalidSubcommand => {
+            let unknown = given(ContextKind::InvalidSubcommand).unwrap_or_default();
+            let known: Vec<String> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+            Failure::usage(format!("unknown command {unknown} for `{path}`"))
+                .hint(&did_you_mean(unknown, &known, &look))
+        }
+        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let known: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+            Failure::usage(format!("`{path}` needs a command: {}", known.join(", "))).hint(&look)
+        }
+        ErrorKind::MissingRequiredArgument => {
+            let missing = match error.get(ContextKind::InvalidArg) {
+                Some(ContextValue::Strings(missing)) => missing.join(", "),
+                _ => String::new(),
+            };
+            Failure::usage(format!("`{path}` lacks {missing}")).hint(&look)
+        }
+        _ => {
+            let text = error.to_string();
+            let words = text.split("Usage:").next().unwrap_or(&text).trim_start_matches("error: ");
+            let lines: Vec<&str> = words.lines().map(str::trim).filter(|line| useful(line)).collect();
+            Failure::usage(lines.first().copied().unwrap_or("the command line is not understood")).hint(&look)
+        }
+    }
+}
+
+fn useful(line: &str) -> bool {
+    !line.is_empty() && !line.starts_with("For more information")
+}
+
+fn did_you_mean(unknown: &str, known: &[String], otherwise: &str) -> String {
+    let unknown = unknown.split('=').next().unwrap_or(unknown);
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    match client::config::nearest(unknown, &known) {
+        Some(nearest) => format!("did you mean {nearest}?"),
+        None => otherwise.to_owned(),
+    }
+}
+
+/// The command that the arguments had come to, and how it is called.
+fn innermost<'a>(root: &'a clap::Command, arguments: &[OsString]) -> (&'a clap::Command, String) {
+    let mut command = root;
+    let mut path = root.get_name().to_owned();
+    for argument in arguments.iter().skip(1).filter_map(|argument| argument.to_str()) {
+        let Some(next) = command.find_subcommand(argument) else { break };
+        command = next;
+        path = format!("{path} {argument}");
+    }
+    (command, path)
+}
