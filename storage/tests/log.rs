@@ -6,7 +6,10 @@ mod log {
     pub mod helper;
 
     mod append;
+    mod compaction;
     mod crash;
+    mod model;
     mod read;
+    mod retention;
     mod sample;
 }

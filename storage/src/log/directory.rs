@@ -3,7 +3,7 @@
 //! After a clean shutdown a partition is opened when it is first asked for; after a crash all are, at once, since what
 //! was cut must be known before anything is served.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -138,6 +138,8 @@ pub struct LogDirectory {
     pub(super) partitions: Mutex<BTreeMap<TopicPartition, Slot>>,
     pub(super) schedule: Mutex<Schedule>,
     pub(super) cleaner_offsets: Mutex<Offsets>,
+    /// Partitions whose cleaning failed: left alone until the directory is opened again.
+    pub(super) uncleanable: Mutex<BTreeSet<TopicPartition>>,
     report: RecoveryReport,
     meta: Mutex<Option<MetaProperties>>,
     /// What each checkpoint file holds now.
@@ -237,6 +239,7 @@ impl LogDirectory {
             partitions: Mutex::new(partitions),
             schedule: Mutex::default(),
             cleaner_offsets: Mutex::new(cleaner_offsets),
+            uncleanable: Mutex::default(),
             report: RecoveryReport { clean, ..RecoveryReport::default() },
             meta: Mutex::new(meta),
             written: Mutex::default(),

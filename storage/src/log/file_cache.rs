@@ -32,7 +32,13 @@ impl FileCache {
 
     /// The file at `path`, not opened yet.
     pub(super) fn file(self: &Arc<Self>, path: PathBuf) -> Arc<LogFile> {
-        Arc::new(LogFile { path, cache: Arc::clone(self), slot: Mutex::new(None), used: AtomicBool::new(true) })
+        Arc::new(LogFile {
+            path,
+            cache: Arc::clone(self),
+            slot: Mutex::new(None),
+            used: AtomicBool::new(true),
+            retired: AtomicBool::new(false),
+        })
     }
 
     fn register(&self, file: &Arc<LogFile>) {
@@ -61,9 +67,17 @@ pub(super) struct LogFile {
     cache: Arc<FileCache>,
     slot: Mutex<Option<Arc<OpenFile>>>,
     used: AtomicBool,
+    retired: AtomicBool,
 }
 
 impl LogFile {
+    /// Never opens again: another file is about to get this one's name. Who has it open keeps it.
+    pub(super) fn retire(&self) {
+        // Under the slot's lock: an opening that is under way ends before the name changes.
+        let _slot = self.slot.lock();
+        self.retired.store(true, Ordering::SeqCst);
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -71,12 +85,19 @@ impl LogFile {
     /// The open file; opens it, or makes it if `create` and it is not there.
     pub(super) fn open(self: &Arc<Self>, mode: OpenMode) -> io::Result<Arc<OpenFile>> {
         self.used.store(true, Ordering::Relaxed);
-        if let Some(open) = &*self.slot.lock() {
-            return Ok(Arc::clone(open));
-        }
-        let opened = Arc::new(OpenFile(self.cache.files.open(&self.path, mode)?));
+        let opened = {
+            let mut slot = self.slot.lock();
+            if let Some(open) = &*slot {
+                return Ok(Arc::clone(open));
+            }
+            if self.retired.load(Ordering::SeqCst) {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            let opened = Arc::new(OpenFile(self.cache.files.open(&self.path, mode)?));
+            *slot = Some(Arc::clone(&opened));
+            opened
+        };
         // The cache looks at other files' slots: never register while holding one's own.
-        *self.slot.lock() = Some(Arc::clone(&opened));
         self.cache.register(self);
         Ok(opened)
     }

@@ -9,6 +9,7 @@
 mod append;
 mod checkpoint;
 mod cleaner;
+mod compaction;
 mod config;
 mod deferred;
 mod directory;

@@ -258,11 +258,6 @@ impl Producers {
         self.by_id.values().filter_map(|producer| producer.transaction_first)
     }
 
-    /// Offset of the last data record of a producer, if it is known.
-    pub(super) fn last_offset(&self, producer_id: ProducerId) -> Option<Offset> {
-        self.by_id.get(&producer_id).and_then(Producer::last).map(|batch| batch.last_offset)
-    }
-
     /// Forgets producers without an open transaction that were silent since before `before`.
     pub(super) fn expire(&mut self, before: Timestamp) -> usize {
         let count = self.by_id.len();

@@ -77,6 +77,12 @@ impl PartitionLog {
         }
         let limit_offset = offsets.limit(limit);
         let mut upper_bound = limit_offset;
+        // Taken before the records: should the cleaner exchange segments meanwhile, the old ones' transaction indexes
+        // cover both the old records and the new.
+        let indexed = match limit {
+            ReadLimit::LastStable => Some(self.segments_from(from)),
+            _ => None,
+        };
         let records = if from >= limit_offset {
             Pieces::new()
         } else if let Some(records) = self.tail.read(from, limit_offset, max_bytes, min_one_batch) {
@@ -86,10 +92,7 @@ impl PartitionLog {
             upper_bound = upper_bound.min(bound);
             records
         };
-        let aborted = match limit {
-            ReadLimit::LastStable => Some(self.aborted_between(from, upper_bound)?),
-            _ => None,
-        };
+        let aborted = indexed.map(|segments| aborted_between(&segments, from, upper_bound)).transpose()?;
         Ok(ReadInfo { records, offsets, aborted })
     }
 
@@ -148,27 +151,11 @@ impl PartitionLog {
         Some(Stretch { segment, end, limit_inside: !whole, next_base })
     }
 
-    fn aborted_between(&self, from: Offset, upper_bound: Offset) -> Result<Vec<AbortedTransaction>, LogError> {
-        let segments: Vec<Arc<Segment>> = {
-            let view = self.view.read();
-            let first = view.segment_index(from).unwrap_or(0);
-            view.segments[first.min(view.segments.len())..].to_vec()
-        };
-        let mut aborted = Vec::new();
-        for segment in segments {
-            let entries =
-                segment.txn_index.entries().map_err(|error| segment.io("read the transaction index of", &error))?;
-            for entry in entries.iter() {
-                if entry.last_offset >= from && entry.first_offset < upper_bound {
-                    let (producer_id, first_offset) = (entry.producer_id, entry.first_offset);
-                    aborted.push(AbortedTransaction { producer_id, first_offset });
-                }
-                if entry.last_stable_offset >= upper_bound {
-                    return Ok(aborted);
-                }
-            }
-        }
-        Ok(aborted)
+    /// The segment that holds `from` and those behind it.
+    fn segments_from(&self, from: Offset) -> Vec<Arc<Segment>> {
+        let view = self.view.read();
+        let first = view.segment_index(from).unwrap_or(0);
+        view.segments[first.min(view.segments.len())..].to_vec()
     }
 
     /// The first record at or after `timestamp` below `limit`; `None` if there is none.
@@ -220,6 +207,29 @@ impl PartitionLog {
             }
         }
     }
+}
+
+/// The aborted transactions of which records may lie between the two offsets.
+fn aborted_between(
+    segments: &[Arc<Segment>],
+    from: Offset,
+    upper_bound: Offset,
+) -> Result<Vec<AbortedTransaction>, LogError> {
+    let mut aborted = Vec::new();
+    for segment in segments {
+        let entries =
+            segment.txn_index.entries().map_err(|error| segment.io("read the transaction index of", &error))?;
+        for entry in entries.iter() {
+            if entry.last_offset >= from && entry.first_offset < upper_bound {
+                let (producer_id, first_offset) = (entry.producer_id, entry.first_offset);
+                aborted.push(AbortedTransaction { producer_id, first_offset });
+            }
+            if entry.last_stable_offset >= upper_bound {
+                return Ok(aborted);
+            }
+        }
+    }
+    Ok(aborted)
 }
 
 /// The first record of `segment` at or after `timestamp` whose offset is not below `from`.

@@ -104,7 +104,7 @@ impl PartitionLog {
         self.view.write().segments.drain(..count);
         let due_ticks_ms = now.ticks_ms.saturating_add(config.file_delete_delay_ms);
         for segment in &segments[..count] {
-            self.give_up(segment, due_ticks_ms).map_err(|error| self.fail(error))?;
+            self.give_up(segment, due_ticks_ms, true).map_err(|error| self.fail(error))?;
         }
         drop(writer);
         self.notify(true);
@@ -122,8 +122,8 @@ impl PartitionLog {
         Ok(now.wall_ms.saturating_sub(newest) > retention_ms)
     }
 
-    /// Renames a segment's files to `.deleted`; they are removed when due.
-    pub(super) fn give_up(&self, segment: &Segment, due_ticks_ms: i64) -> Result<(), LogError> {
+    /// Renames a segment's files to `.deleted`; they are removed when due. Its snapshot goes at once, if it is to.
+    pub(super) fn give_up(&self, segment: &Segment, due_ticks_ms: i64, with_snapshot: bool) -> Result<(), LogError> {
         let files = self.shared.cache.files();
         for suffix in [".log", ".index", ".timeindex", ".txnindex"] {
             let path = segment.path_of(suffix);
@@ -133,6 +133,9 @@ impl PartitionLog {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(StorageError::io("rename", &path, &error)),
             }
+        }
+        if !with_snapshot {
+            return Ok(());
         }
         // The snapshot at a deleted segment's base describes what came before it; none but the newest is needed.
         let snapshot = segment.path_of(".snapshot");
@@ -195,7 +198,8 @@ impl PartitionLog {
             }
             None => None,
         };
-        let log_end = cut.map_or(offset, |(_, base)| base.min(offset));
+        // Whole batches go; one that reaches over the log start leaves a gap behind it.
+        let log_end = cut.map_or(offset, |(_, base)| base.clamp(self.offsets().log_start, offset));
         {
             let mut view = self.view.write();
             view.segments.clone_from(&kept);

@@ -141,6 +141,14 @@ impl Tail {
         }
     }
 
+    /// Forgets the batches that begin before `offset`.
+    pub(super) fn forget_before(&self, offset: Offset) {
+        let mut state = self.state.lock();
+        while state.batches.front().is_some_and(|batch| batch.base_offset < offset) {
+            state.pop(&self.budget);
+        }
+    }
+
     /// Whole batches from the one that holds `from` up to `limit`, at most `max_bytes` unless the first alone is more
     /// and `min_one_batch`; `None` if the tail does not reach back to `from`.
     pub(super) fn read(&self, from: Offset, limit: Offset, max_bytes: usize, min_one_batch: bool) -> Option<Pieces> {

@@ -152,3 +152,44 @@ pub fn records_from(log: &PartitionLog, from: Offset, limit: ReadLimit, max_byte
         }
     }
 }
+
+/// What a client that reads only what was committed sees, as [`records`].
+pub fn visible(log: &PartitionLog) -> Vec<String> {
+    let mut seen = Vec::new();
+    let mut next = log.offsets().log_start;
+    loop {
+        let read = log.read(next, 1 << 20, ReadLimit::LastStable, true).unwrap();
+        let bytes = read.records.to_bytes().unwrap();
+        if bytes.is_empty() {
+            return seen;
+        }
+        let mut aborted = read.aborted.unwrap();
+        let mut void = Vec::new();
+        for batch in batches(&bytes) {
+            let batch = batch.unwrap();
+            let header = *batch.header();
+            next = header.next_offset();
+            aborted.retain(|one| {
+                let begun = one.first_offset <= header.last_offset();
+                if begun {
+                    void.push(one.producer_id);
+                }
+                !begun
+            });
+            if header.attributes.is_control() {
+                void.retain(|producer| *producer != header.producer_id);
+                continue;
+            }
+            if header.attributes.is_transactional() && void.contains(&header.producer_id) {
+                continue;
+            }
+            let records = batch.records().unwrap();
+            for record in &records {
+                let record = record.unwrap();
+                let text =
+                    |bytes: Option<&[u8]>| bytes.map_or("null".into(), |b| String::from_utf8_lossy(b).into_owned());
+                seen.push(format!("{}:{}={}", record.offset, text(record.key), text(record.value)));
+            }
+        }
+    }
+}
