@@ -58,6 +58,8 @@ impl ProducerIdentity {
                         Err(error) => return Lookup::Failed(error),
                     };
                     let mut request = InitProducerIdRequest::default();
+                    // The generated default is an empty id, which brokers refuse.
+                    request.transactional_id = None;
                     request.transaction_timeout_ms = i32::MAX;
                     request.producer_id = (-1).into();
                     request.producer_epoch = -1;
