@@ -6,6 +6,7 @@ mod log {
     pub mod helper;
 
     mod append;
+    mod bytes;
     mod compaction;
     mod crash;
     mod model;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use storage::files::{Files, OpenMode, RealFiles, SimFiles};
 use storage::log::{Durability, LogConfig, LogDirectory, LogDirectoryOptions, PartitionLog, ReadLimit, dump};
 
-fn sample() -> BTreeMap<String, Vec<u8>> {
+pub fn sample() -> BTreeMap<String, Vec<u8>> {
     let compressed = include_bytes!("../data/sample-log.zst");
     let bundle = zstd::stream::decode_all(&compressed[..]).unwrap();
     let mut files = BTreeMap::new();
@@ -43,7 +43,7 @@ fn unpack(files: &dyn Files, target: &Path, part: &str) {
     }
 }
 
-fn open(files: Arc<dyn Files>, path: &Path) -> LogDirectory {
+pub fn open(files: Arc<dyn Files>, path: &Path) -> LogDirectory {
     let options = LogDirectoryOptions {
         durability: Durability::Process,
         // As when the sample was written.
@@ -53,7 +53,7 @@ fn open(files: Arc<dyn Files>, path: &Path) -> LogDirectory {
     LogDirectory::open(files, path, options).unwrap()
 }
 
-fn on_simulated_disk(part: &str) -> (Arc<dyn Files>, PathBuf) {
+pub fn on_simulated_disk(part: &str) -> (Arc<dyn Files>, PathBuf) {
     let files: Arc<dyn Files> = Arc::new(SimFiles::new(ManualClock::new(1_795_300_000_000)));
     let path = PathBuf::from("/data");
     unpack(files.as_ref(), &path, part);
