@@ -52,7 +52,9 @@ pub use streams_core::runtime::Streams;
 pub mod prelude {
     pub use client::{Admin, Client, ClientConfig, Producer, ProducerConfig, ProducerRecord, block_on};
     pub use streams_core::runtime::{State, Streams, UncaughtErrorResponse};
-    pub use streams_core::serde::{Bincode, BoolSerde, BytesSerde, F64Serde, I32Serde, I64Serde, Json, StringSerde};
+    pub use streams_core::serde::{
+        Bincode, BoolSerde, ByteArraySerde, BytesSerde, F64Serde, I32Serde, I64Serde, Json, StringSerde,
+    };
     pub use streams_core::windowed::{Window, Windowed};
     pub use streams_core::{
         BoxError, Change, Headers, KeyValueStore, Processor, ProcessorContext, PunctuationType, Record, Serde,

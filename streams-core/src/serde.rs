@@ -172,18 +172,18 @@ number_serde!(
     F64Serde, f64
 );
 
-/// UTF-8 text: Kafka's `StringSerde`. For `String` and `Arc<str>`.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct StringSerde;
-
 fn utf8(bytes: &[u8]) -> Result<&str, SerdeError> {
     std::str::from_utf8(bytes)
         .map_err(|error| SerdeError::Malformed { type_name: "UTF-8 string", reason: error.to_string() })
 }
 
 macro_rules! text_serde {
-    ($type:ty) => {
-        impl Serde<$type> for StringSerde {
+    ($(#[$doc:meta])* $name:ident, $type:ty) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default)]
+        pub struct $name;
+
+        impl Serde<$type> for $name {
             #[inline]
             fn serialize(&self, _: &str, _: &Headers, value: &$type, out: &mut Vec<u8>) -> Result<(), SerdeError> {
                 out.extend_from_slice(value.as_bytes());
@@ -206,15 +206,24 @@ macro_rules! text_serde {
 
         impl DefaultSerde for $type {
             fn default_serde() -> SerdeRef<Self> {
-                StringSerde.into_ref()
+                $name.into_ref()
             }
         }
     };
 }
 
-text_serde!(String);
-text_serde!(Arc<str>);
-text_serde!(Box<str>);
+text_serde!(
+    /// UTF-8 text as `String`: Kafka's `StringSerde`.
+    StringSerde, String
+);
+text_serde!(
+    /// UTF-8 text as `Arc<str>`, for values that are cloned often.
+    SharedStringSerde, Arc<str>
+);
+text_serde!(
+    /// UTF-8 text as `Box<str>`, for many small values.
+    BoxedStringSerde, Box<str>
+);
 
 /// One byte, 1 or 0: Kafka's `BooleanSerde`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -246,59 +255,49 @@ impl DefaultSerde for bool {
     }
 }
 
-/// Bytes as they are: Kafka's `ByteArraySerde`. For `Vec<u8>` and `Bytes`.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct BytesSerde;
+macro_rules! bytes_serde {
+    ($(#[$doc:meta])* $name:ident, $type:ty, $from:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default)]
+        pub struct $name;
 
-impl Serde<Vec<u8>> for BytesSerde {
-    fn serialize(&self, _: &str, _: &Headers, value: &Vec<u8>, out: &mut Vec<u8>) -> Result<(), SerdeError> {
-        out.extend_from_slice(value);
-        Ok(())
-    }
+        impl Serde<$type> for $name {
+            #[inline]
+            fn serialize(&self, _: &str, _: &Headers, value: &$type, out: &mut Vec<u8>) -> Result<(), SerdeError> {
+                out.extend_from_slice(value);
+                Ok(())
+            }
 
-    fn deserialize(&self, _: &str, _: &Headers, bytes: &[u8]) -> Result<Vec<u8>, SerdeError> {
-        Ok(bytes.to_vec())
-    }
+            #[inline]
+            fn deserialize(&self, _: &str, _: &Headers, bytes: &[u8]) -> Result<$type, SerdeError> {
+                Ok(($from)(bytes))
+            }
 
-    fn is_infallible(&self) -> bool {
-        true
-    }
+            fn is_infallible(&self) -> bool {
+                true
+            }
 
-    fn size_hint(&self, value: &Vec<u8>) -> usize {
-        value.len()
-    }
+            fn size_hint(&self, value: &$type) -> usize {
+                value.len()
+            }
+        }
+
+        impl DefaultSerde for $type {
+            fn default_serde() -> SerdeRef<Self> {
+                $name.into_ref()
+            }
+        }
+    };
 }
 
-impl Serde<Bytes> for BytesSerde {
-    fn serialize(&self, _: &str, _: &Headers, value: &Bytes, out: &mut Vec<u8>) -> Result<(), SerdeError> {
-        out.extend_from_slice(value);
-        Ok(())
-    }
-
-    fn deserialize(&self, _: &str, _: &Headers, bytes: &[u8]) -> Result<Bytes, SerdeError> {
-        Ok(Bytes::copy_from_slice(bytes))
-    }
-
-    fn is_infallible(&self) -> bool {
-        true
-    }
-
-    fn size_hint(&self, value: &Bytes) -> usize {
-        value.len()
-    }
-}
-
-impl DefaultSerde for Vec<u8> {
-    fn default_serde() -> SerdeRef<Self> {
-        BytesSerde.into_ref()
-    }
-}
-
-impl DefaultSerde for Bytes {
-    fn default_serde() -> SerdeRef<Self> {
-        BytesSerde.into_ref()
-    }
-}
+bytes_serde!(
+    /// Bytes as they are, as `Vec<u8>`: Kafka's `ByteArraySerde`.
+    ByteArraySerde, Vec<u8>, |bytes: &[u8]| bytes.to_vec()
+);
+bytes_serde!(
+    /// Bytes as they are, as `Bytes`, which are cloned without copying: Kafka's `BytesSerde`.
+    BytesSerde, Bytes, Bytes::copy_from_slice
+);
 
 /// The 36 characters of the text form, as Kafka's `UUIDSerde` (not 16 bytes).
 #[derive(Clone, Copy, Debug, Default)]

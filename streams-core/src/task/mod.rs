@@ -1,6 +1,7 @@
 //! Tasks: one partition of a sub-topology with its queues, nodes and stores, as a synchronous state machine ([`Task`]),
 //! and the keeper of global stores ([`GlobalTask`]).
 
+pub mod changelog;
 pub mod global;
 mod id;
 pub mod metadata;
@@ -13,8 +14,9 @@ mod state;
 #[expect(clippy::module_inception, reason = "the file is named after the one thing in it")]
 pub mod task;
 
+pub use changelog::{Changelog, Restored};
 pub use global::GlobalTask;
 pub use id::TaskId;
 pub use metadata::CommitMetadata;
 pub use state::TaskState;
-pub use task::{Changelog, CommitOffset, Restored, Task, TaskSeams};
+pub use task::{CommitOffset, Task, TaskSeams};
