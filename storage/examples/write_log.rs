@@ -125,11 +125,11 @@ impl Output {
         )?;
         let mut sequences = [0, 0];
         for round in 0..12 {
-            for producer in 0..2 {
-                let options = of_producer(producer as i64, 0, sequences[producer], true);
+            for (producer, sequence) in sequences.iter_mut().enumerate() {
+                let options = of_producer(producer as i64, 0, *sequence, true);
                 let records: Vec<_> = (0..3).map(|n| (text(n), text(format!("{producer}.{round}")))).collect();
                 self.send(&log, &batch(CODECS[round % 5], options, self.clock.wall_ms(), &records)?)?;
-                sequences[producer] += 3;
+                *sequence += 3;
             }
             self.send(
                 &log,

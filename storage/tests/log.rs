@@ -9,6 +9,7 @@ mod log {
     mod bytes;
     mod compaction;
     mod crash;
+    mod damage;
     mod model;
     mod read;
     mod retention;

@@ -422,6 +422,10 @@ impl PartitionLog {
     pub(super) fn complete_sync(&self, job: &SyncJob, result: Result<(), LogError>) {
         match result {
             Ok(()) => {
+                if self.failed.load(Ordering::SeqCst) {
+                    // What the failed sync was to cover is in no later job: nothing can vouch for it any more.
+                    return;
+                }
                 let advanced = {
                     let mut view = self.view.write();
                     // A truncation meanwhile took the end back.
@@ -483,6 +487,12 @@ impl PartitionLog {
         if let Some(active) = active {
             self.write_snapshot(writer, base_offset)?;
             self.seal(&active)?;
+            if self.shared.durability == Durability::Power {
+                // Once per segment the appender waits for the disk: nothing of the new segment may survive a power cut
+                // that takes something of this one, or the log would come back with a hole.
+                let sync = || active.open_log()?.0.sync_data();
+                sync().map_err(|error| active.io("sync", &error))?;
+            }
         }
         let segment = self.add_segment(base_offset, config)?;
         self.queue_sync();

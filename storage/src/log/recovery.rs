@@ -107,7 +107,7 @@ impl Opening<'_> {
         epochs.truncate_from_end(log_end);
         epochs.truncate_from_start(log_start);
         if self.recovered {
-            self.sync(&segments)?;
+            self.sync(segments.get(first_recovered.unwrap_or(0)..).unwrap_or_default())?;
         }
         Ok(Opened {
             created: true,
@@ -396,13 +396,17 @@ impl Opening<'_> {
             .unwrap_or_default()
     }
 
-    /// Makes what was recovered durable: it may have been in the page cache only.
+    /// Makes what was recovered durable, and the indexes that were made again: it may have been in the page cache only.
     fn sync(&self, segments: &[Arc<Segment>]) -> Result<(), LogError> {
         for segment in segments {
-            let sync = || segment.open_log()?.0.sync_data();
+            let sync = || segment.files()?.iter().try_for_each(|file| file.existing()?.0.sync_data());
             sync().map_err(|error| segment.io("sync", &error))?;
         }
-        self.files.sync_dir(self.found.folder).map_err(|error| self.io("sync", "", &error))
+        // The folder's own name too: the sync of it may be what failed before.
+        for folder in [Some(self.found.folder), self.found.folder.parent()].into_iter().flatten() {
+            self.files.sync_dir(folder).map_err(|error| StorageError::io("sync", folder, &error))?;
+        }
+        Ok(())
     }
 }
 

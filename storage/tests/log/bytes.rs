@@ -14,8 +14,10 @@ use storage::log::{AppendOptions, LogConfig};
 
 use super::sample::{on_simulated_disk, open};
 
+type Config = &'static [(&'static str, &'static str)];
+
 /// Topics that were not compacted, with what their configuration has to do with their files.
-const TOPICS: [(&str, i32, &[(&str, &str)]); 8] = [
+const TOPICS: [(&str, i32, Config); 8] = [
     ("a-events", 2, &[("index.interval.bytes", "512"), ("internal.segment.bytes", "20000")]),
     ("a-tx", 1, &[("index.interval.bytes", "512")]),
     ("a-open", 1, &[]),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use base::{Clock, ManualClock, Offset, Rng, TopicPartition};
 use bytes::Bytes;
 use protocol::api::Pieces;
-use protocol::record::{BatchBuilder, BuilderOptions, Compression, HeadersRef, batches};
+use protocol::record::{BatchBuilder, BuilderOptions, Compression, HeadersRef, RecordView, batches};
 use storage::files::{Files, SimFiles};
 use storage::log::{
     AppendError, AppendInfo, AppendOptions, Durability, LogConfig, LogDirectory, LogDirectoryOptions, LogError,
@@ -136,21 +136,31 @@ pub fn records_from(log: &PartitionLog, from: Offset, limit: ReadLimit, max_byte
         if bytes.is_empty() {
             return seen;
         }
-        for batch in batches(&bytes) {
-            let batch = batch.unwrap();
-            batch.verify_crc().unwrap();
-            let records = batch.records().unwrap();
-            for record in &records {
-                let record = record.unwrap();
-                if record.offset >= next && !batch.header().attributes.is_control() {
-                    let text =
-                        |bytes: Option<&[u8]>| bytes.map_or("null".into(), |b| String::from_utf8_lossy(b).into_owned());
-                    seen.push(format!("{}:{}={}", record.offset, text(record.key), text(record.value)));
-                }
+        seen.extend(records_of(&bytes, next));
+        next = batches(&bytes).last().unwrap().unwrap().header().next_offset();
+    }
+}
+
+/// The data records of whole batches from an offset on, as `offset:key=value`.
+pub fn records_of(bytes: &Bytes, from: Offset) -> Vec<String> {
+    let mut seen = Vec::new();
+    for batch in batches(bytes) {
+        let batch = batch.unwrap();
+        batch.verify_crc().unwrap();
+        let records = batch.records().unwrap();
+        for record in &records {
+            let record = record.unwrap();
+            if record.offset >= from && !batch.header().attributes.is_control() {
+                seen.push(text_of(&record));
             }
-            next = batch.header().next_offset();
         }
     }
+    seen
+}
+
+fn text_of(record: &RecordView<'_>) -> String {
+    let text = |bytes: Option<&[u8]>| bytes.map_or("null".into(), |b| String::from_utf8_lossy(b).into_owned());
+    format!("{}:{}={}", record.offset, text(record.key), text(record.value))
 }
 
 /// What a client that reads only what was committed sees, as [`records`].
@@ -185,10 +195,7 @@ pub fn visible(log: &PartitionLog) -> Vec<String> {
             }
             let records = batch.records().unwrap();
             for record in &records {
-                let record = record.unwrap();
-                let text =
-                    |bytes: Option<&[u8]>| bytes.map_or("null".into(), |b| String::from_utf8_lossy(b).into_owned());
-                seen.push(format!("{}:{}={}", record.offset, text(record.key), text(record.value)));
+                seen.push(text_of(&record.unwrap()));
             }
         }
     }
