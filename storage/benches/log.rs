@@ -66,7 +66,7 @@ fn appends(criterion: &mut Criterion) {
                     bench.directory.flusher().step();
                 }
                 count += 1;
-                if count % 8192 == 0 {
+                if count.is_multiple_of(8192) {
                     bench.log.apply_retention(now).unwrap();
                     bench.directory.step(base::Now { ticks_ms: now.ticks_ms + 100, ..now });
                 }

@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use base::{Clock, Now, Offset, Rng, TopicPartition};
+use base::{Clock, Rng, TopicPartition};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
@@ -17,10 +17,8 @@ use super::config::LogConfig;
 use super::deferred::DeferredDeletes;
 use super::file_cache::FileCache;
 use super::flusher::Flusher;
-use super::leader_epochs::LeaderEpochs;
-use super::partition::{Opened, PartitionLog, Shared};
-use super::producer_state::Producers;
-use super::recovery::{Found, open_partition};
+use super::partition::Shared;
+use super::partitions::{Checkpointed, Slot, parse_folder_name};
 use super::tail::TailBudget;
 use super::types::{Durability, LogError, RecoveryReport};
 use crate::error::{ErrorKind, StorageError};
@@ -110,16 +108,6 @@ pub struct DirectoryStep {
     pub next_wake_ticks_ms: i64,
 }
 
-/// A partition of the directory.
-pub(super) enum Slot {
-    /// Its folder is there, nothing of it was read; the offsets are those of the checkpoints.
-    Closed { recovery_point: Offset, log_start: Offset, high_watermark: Offset },
-    /// Open.
-    Open(Arc<PartitionLog>),
-    /// It could not be opened.
-    Offline(LogError),
-}
-
 /// When what is due next, in ticks.
 #[derive(Default)]
 pub(super) struct Schedule {
@@ -128,7 +116,6 @@ pub(super) struct Schedule {
     pub(super) checkpoint_ticks_ms: i64,
     pub(super) watermark_ticks_ms: i64,
     pub(super) expiry_ticks_ms: i64,
-    pub(super) cleaner_ticks_ms: i64,
 }
 
 /// One data directory: `.lock`, `meta.properties`, checkpoints, the clean-shutdown mark and the partitions.
@@ -137,23 +124,17 @@ pub struct LogDirectory {
     pub(super) options: LogDirectoryOptions,
     pub(super) partitions: Mutex<BTreeMap<TopicPartition, Slot>>,
     pub(super) schedule: Mutex<Schedule>,
+    /// When the cleaner looks next, in ticks; held while it works.
+    pub(super) cleaner_ticks_ms: Mutex<Option<i64>>,
     pub(super) cleaner_offsets: Mutex<Offsets>,
     /// Partitions whose cleaning failed: left alone until the directory is opened again.
     pub(super) uncleanable: Mutex<BTreeSet<TopicPartition>>,
-    report: RecoveryReport,
+    pub(super) report: RecoveryReport,
     meta: Mutex<Option<MetaProperties>>,
     /// What each checkpoint file holds now.
     written: Mutex<BTreeMap<&'static str, String>>,
     closed: Mutex<bool>,
     _lock: Box<dyn FileLock>,
-}
-
-/// The partition that a folder of that name holds: split at the last dash.
-pub(super) fn parse_folder_name(name: &str) -> Option<TopicPartition> {
-    let (topic, partition) = name.rsplit_once('-')?;
-    let partition: i32 = partition.parse().ok().filter(|partition| *partition >= 0)?;
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    (!topic.is_empty() && topic.len() <= 249 && topic.bytes().all(legal)).then(|| TopicPartition::new(topic, partition))
 }
 
 impl LogDirectory {
@@ -225,12 +206,12 @@ impl LogDirectory {
                 files.remove_dir_all(&folder).map_err(|error| io("remove", &folder, &error))?;
             } else if let Some(partition) = parse_folder_name(&entry.name) {
                 let offset = |offsets: &Offsets| offsets.get(&partition).copied().unwrap_or(0);
-                let slot = Slot::Closed {
+                let known = Checkpointed {
                     recovery_point: offset(&recovery_points),
                     log_start: offset(&log_starts),
                     high_watermark: offset(&high_watermarks),
                 };
-                partitions.insert(partition, slot);
+                partitions.insert(partition, Slot::Closed(known));
             }
         }
         let mut directory = Self {
@@ -238,6 +219,7 @@ impl LogDirectory {
             options,
             partitions: Mutex::new(partitions),
             schedule: Mutex::default(),
+            cleaner_ticks_ms: Mutex::default(),
             cleaner_offsets: Mutex::new(cleaner_offsets),
             uncleanable: Mutex::default(),
             report: RecoveryReport { clean, ..RecoveryReport::default() },
@@ -250,52 +232,6 @@ impl LogDirectory {
             directory.open_all();
         }
         Ok(directory)
-    }
-
-    /// Opens every partition, after a crash.
-    fn open_all(&mut self) {
-        let mut report = std::mem::take(&mut self.report);
-        let names: Vec<TopicPartition> = self.partitions.get_mut().keys().cloned().collect();
-        for partition in names {
-            let Some(Slot::Closed { recovery_point, log_start, .. }) = self.partitions.get_mut().get(&partition) else {
-                continue;
-            };
-            let (recovery_point, log_start) = (*recovery_point, *log_start);
-            let opened = self.open_log(&partition, recovery_point, log_start, false, &mut report);
-            let slot = match opened {
-                Ok(log) => Slot::Open(log),
-                Err(error) => {
-                    tracing::error!(%partition, %error, "cannot open a partition; it is offline");
-                    report.offline.push((partition.clone(), error.clone()));
-                    Slot::Offline(error)
-                }
-            };
-            self.partitions.get_mut().insert(partition, slot);
-        }
-        self.report = report;
-    }
-
-    fn open_log(
-        &self,
-        partition: &TopicPartition,
-        recovery_point: Offset,
-        log_start: Offset,
-        clean: bool,
-        report: &mut RecoveryReport,
-    ) -> Result<Arc<PartitionLog>, LogError> {
-        let found = Found {
-            cache: &self.shared.cache,
-            partition,
-            folder: &self.shared.folder.join(partition.to_string()),
-            config: &self.options.default_config,
-            clean,
-            recovery_point,
-            log_start,
-            now_ms: self.options.clock.wall_ms(),
-        };
-        let opened = open_partition(&found, report)?;
-        let config = self.options.default_config.clone();
-        Ok(PartitionLog::new(Arc::clone(&self.shared), partition.clone(), config, opened))
     }
 
     /// The folder.
@@ -352,164 +288,6 @@ impl LogDirectory {
         replaced.map_err(|error| StorageError::io("write", &path, &error))
     }
 
-    /// The log of a partition, opened on first use; `None` if there is none.
-    ///
-    /// # Errors
-    /// When its files cannot be read.
-    pub fn partition(&self, partition: &TopicPartition) -> Result<Option<Arc<PartitionLog>>, LogError> {
-        let mut partitions = self.partitions.lock();
-        match partitions.get(partition) {
-            None => Ok(None),
-            Some(Slot::Open(log)) => Ok(Some(Arc::clone(log))),
-            Some(Slot::Offline(error)) => Err(error.clone()),
-            Some(Slot::Closed { recovery_point, log_start, .. }) => {
-                let mut report = RecoveryReport::default();
-                let log = self.open_log(partition, *recovery_point, *log_start, true, &mut report)?;
-                partitions.insert(partition.clone(), Slot::Open(Arc::clone(&log)));
-                Ok(Some(log))
-            }
-        }
-    }
-
-    /// The log of a partition, made if it is not there (its folder comes with the first append), with that
-    /// configuration from now on. Retention and compaction begin with it.
-    ///
-    /// # Errors
-    /// `Invalid` if the partition is there with another topic id.
-    pub fn create_partition(
-        &self,
-        partition: &TopicPartition,
-        topic_id: Uuid,
-        config: LogConfig,
-    ) -> Result<Arc<PartitionLog>, LogError> {
-        let log = match self.partition(partition)? {
-            Some(log) => {
-                let known = log.topic_id();
-                if !known.is_nil() && !topic_id.is_nil() && known != topic_id {
-                    return Err(StorageError::new(
-                        ErrorKind::Invalid,
-                        format!("{partition} is there with topic id {known}, not {topic_id}"),
-                    ));
-                }
-                if known.is_nil() {
-                    log.set_topic_id(topic_id);
-                }
-                log
-            }
-            None => {
-                if parse_folder_name(&partition.to_string()).as_ref() != Some(partition) {
-                    return Err(StorageError::new(
-                        ErrorKind::Invalid,
-                        format!("{partition} cannot be the name of a partition's folder"),
-                    ));
-                }
-                let opened = Opened {
-                    created: false,
-                    dirty: false,
-                    topic_id,
-                    log_start: 0,
-                    log_end: 0,
-                    durable_end: 0,
-                    segments: Vec::new(),
-                    producers: Producers::default(),
-                    epochs: LeaderEpochs::default(),
-                };
-                let log = PartitionLog::new(Arc::clone(&self.shared), partition.clone(), config.clone(), opened);
-                let mut partitions = self.partitions.lock();
-                match partitions.get(partition) {
-                    Some(Slot::Open(known)) => Arc::clone(known),
-                    _ => {
-                        partitions.insert(partition.clone(), Slot::Open(Arc::clone(&log)));
-                        log
-                    }
-                }
-            }
-        };
-        log.update_config(config);
-        Ok(log)
-    }
-
-    /// Closes and opens a partition anew: how a failed one comes back. What was never synced may be gone.
-    ///
-    /// # Errors
-    /// When its files cannot be read; it is offline then.
-    pub fn reopen_partition(&self, partition: &TopicPartition) -> Result<Option<Arc<PartitionLog>>, LogError> {
-        let mut partitions = self.partitions.lock();
-        let Some(slot) = partitions.get(partition) else { return Ok(None) };
-        let (recovery_point, log_start, config) = match slot {
-            Slot::Open(log) => {
-                log.abandon();
-                (log.durable_end(), log.offsets().log_start, Some(log.config()))
-            }
-            Slot::Closed { recovery_point, log_start, .. } => (*recovery_point, *log_start, None),
-            Slot::Offline(_) => (0, 0, None),
-        };
-        let folder = self.path().join(partition.to_string());
-        let exists = self.shared.cache.files().exists(&folder);
-        if !exists.map_err(|error| StorageError::io("look at", &folder, &error))? {
-            partitions.remove(partition);
-            return Ok(None);
-        }
-        let mut report = RecoveryReport::default();
-        match self.open_log(partition, recovery_point, log_start, false, &mut report) {
-            Ok(log) => {
-                if let Some(config) = config {
-                    log.update_config(LogConfig::clone(&config));
-                }
-                partitions.insert(partition.clone(), Slot::Open(Arc::clone(&log)));
-                Ok(Some(log))
-            }
-            Err(error) => {
-                partitions.insert(partition.clone(), Slot::Offline(error.clone()));
-                Err(error)
-            }
-        }
-    }
-
-    /// Deletes a partition: its folder is renamed at once and removed after `file.delete.delay.ms`. `false` if there is
-    /// none.
-    ///
-    /// # Errors
-    /// When the folder cannot be renamed.
-    pub fn delete_partition(&self, partition: &TopicPartition, now: Now) -> Result<bool, LogError> {
-        let Some(slot) = self.partitions.lock().remove(partition) else { return Ok(false) };
-        let mut delay_ms = self.options.default_config.file_delete_delay_ms;
-        if let Slot::Open(log) = &slot {
-            log.abandon();
-            delay_ms = log.config().file_delete_delay_ms;
-        }
-        self.cleaner_offsets.lock().remove(partition);
-        let id = Uuid::from_bytes(self.shared.rng.lock().uuid_bytes());
-        let suffix = format!("-{}.{}-delete", partition.partition, id.simple());
-        let topic = partition.topic.get(..partition.topic.len().min(255 - suffix.len())).unwrap_or("deleted");
-        let (from, to) = (self.path().join(partition.to_string()), self.path().join(format!("{topic}{suffix}")));
-        let files = self.shared.cache.files();
-        match files.rename(&from, &to) {
-            // Never appended to.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
-            renamed => renamed.map_err(|error| StorageError::io("rename", &from, &error))?,
-        }
-        self.shared.deferred.add(now.ticks_ms.saturating_add(delay_ms), to, true);
-        if self.options.durability == Durability::Power {
-            files.sync_dir(self.path()).map_err(|error| StorageError::io("sync", self.path(), &error))?;
-        }
-        Ok(true)
-    }
-
-    /// All partitions, opened or not, in order.
-    pub fn partitions(&self) -> Vec<TopicPartition> {
-        self.partitions.lock().keys().cloned().collect()
-    }
-
-    /// The open partitions.
-    pub(super) fn open_partitions(&self) -> Vec<Arc<PartitionLog>> {
-        let partitions = self.partitions.lock();
-        partitions
-            .values()
-            .filter_map(|slot| if let Slot::Open(log) = slot { Some(Arc::clone(log)) } else { None })
-            .collect()
-    }
-
     /// The flusher of this directory.
     pub fn flusher(&self) -> &Arc<Flusher> {
         &self.shared.flusher
@@ -525,8 +303,7 @@ impl LogDirectory {
                     let first = view.segments.first().map_or(0, |segment| segment.base_offset);
                     (view.durable_end, view.offsets.log_start, first)
                 }
-                Slot::Closed { recovery_point, log_start, .. } => (*recovery_point, *log_start, 0),
-                Slot::Offline(_) => continue,
+                Slot::Closed(known) | Slot::Offline(_, known) => (known.recovery_point, known.log_start, 0),
             };
             recovery_points.insert(partition.clone(), point);
             if start > first_base {
@@ -543,8 +320,9 @@ impl LogDirectory {
         for (partition, slot) in self.partitions.lock().iter() {
             match slot {
                 Slot::Open(log) => watermarks.insert(partition.clone(), log.offsets().high_watermark),
-                Slot::Closed { high_watermark, .. } => watermarks.insert(partition.clone(), *high_watermark),
-                Slot::Offline(_) => None,
+                Slot::Closed(known) | Slot::Offline(_, known) => {
+                    watermarks.insert(partition.clone(), known.high_watermark)
+                }
             };
         }
         self.write_checkpoint(HIGH_WATERMARKS, &watermarks)
@@ -586,7 +364,7 @@ impl LogDirectory {
         result?;
         self.write_offset_checkpoints()?;
         self.write_watermark_checkpoint()?;
-        let offline = self.partitions.lock().values().any(|slot| matches!(slot, Slot::Offline(_)));
+        let offline = self.partitions.lock().values().any(|slot| matches!(slot, Slot::Offline(..)));
         if !offline {
             self.replace(CLEAN_SHUTDOWN, "{\"version\":0,\"brokerEpoch\":-1}")?;
         }

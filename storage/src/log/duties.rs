@@ -8,10 +8,37 @@ use super::directory::{DirectoryStep, LogDirectory};
 const INITIAL_TASK_DELAY_MS: i64 = 30_000;
 
 impl LogDirectory {
-    /// Does what is due: checkpoints, retention, deferred deletes, expiry of producers, and at most one cleaning.
+    /// Does what is due: [`LogDirectory::step_duties`], then [`LogDirectory::step_cleaner`].
+    pub fn step(&self, now: Now) -> DirectoryStep {
+        let duties = self.step_duties(now);
+        let cleaner = self.step_cleaner(now);
+        DirectoryStep {
+            did_work: duties.did_work || cleaner.did_work,
+            next_wake_ticks_ms: duties.next_wake_ticks_ms.min(cleaner.next_wake_ticks_ms),
+        }
+    }
+
+    /// Cleans at most one partition, if it is time to look. Takes as long as reading and writing that partition does:
+    /// for a thread of its own where others wait for the clock.
+    pub fn step_cleaner(&self, now: Now) -> DirectoryStep {
+        if !self.options.cleaner_enable {
+            return DirectoryStep { did_work: false, next_wake_ticks_ms: i64::MAX };
+        }
+        let mut due = self.cleaner_ticks_ms.lock();
+        let backoff_ms = self.options.cleaner_backoff_ms.max(1);
+        let did_work = now.ticks_ms >= *due.get_or_insert(now.ticks_ms.saturating_add(backoff_ms));
+        if did_work {
+            // More may be dirty: look again at once.
+            let wait_ms = if self.clean_dirtiest(now) { 0 } else { backoff_ms };
+            *due = Some(now.ticks_ms.saturating_add(wait_ms));
+        }
+        DirectoryStep { did_work, next_wake_ticks_ms: due.unwrap_or(i64::MAX) }
+    }
+
+    /// Does what is due and quick: checkpoints, retention, deferred deletes, expiry of producers.
     ///
     /// What fails is logged and tried again when it is due next.
-    pub fn step(&self, now: Now) -> DirectoryStep {
+    pub fn step_duties(&self, now: Now) -> DirectoryStep {
         let mut schedule = self.schedule.lock();
         let options = &self.options;
         let ticks = now.ticks_ms;
@@ -21,7 +48,6 @@ impl LogDirectory {
             schedule.checkpoint_ticks_ms = ticks + options.offset_checkpoint_interval_ms;
             schedule.watermark_ticks_ms = ticks + options.high_watermark_checkpoint_interval_ms;
             schedule.expiry_ticks_ms = ticks + options.producer_id_expiration_check_interval_ms;
-            schedule.cleaner_ticks_ms = ticks + options.cleaner_backoff_ms;
         }
         let mut did_work = false;
         let mut due = |at: &mut i64, interval_ms: i64| {
@@ -51,19 +77,12 @@ impl LogDirectory {
                 log.writer.lock().producers.expire(before);
             }
         }
-        if options.cleaner_enable && due(&mut schedule.cleaner_ticks_ms, options.cleaner_backoff_ms) {
-            // More may be dirty: look again at once.
-            if self.clean_dirtiest(now) {
-                schedule.cleaner_ticks_ms = ticks;
-            }
-        }
         did_work |= self.shared.deferred.step(self.shared.cache.files().as_ref(), ticks);
         let next = [
             schedule.retention_ticks_ms,
             schedule.checkpoint_ticks_ms,
             schedule.watermark_ticks_ms,
             schedule.expiry_ticks_ms,
-            schedule.cleaner_ticks_ms,
             self.shared.deferred.next_ticks_ms().unwrap_or(i64::MAX),
         ];
         DirectoryStep { did_work, next_wake_ticks_ms: next.into_iter().min().unwrap_or(i64::MAX) }

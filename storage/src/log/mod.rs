@@ -20,6 +20,7 @@ mod flusher;
 mod index;
 mod leader_epochs;
 mod partition;
+mod partitions;
 mod producer_state;
 mod read;
 mod recovery;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use base::{Clock, Rng};
 use protocol::record::BuilderOptions;
 use storage::files::Files;
-use storage::log::{Durability, LogDirectory, ReadLimit, dump};
+use storage::log::{Durability, LogDirectory, PartitionLog, ReadLimit, dump};
 
 use super::helper::*;
 
@@ -132,6 +132,106 @@ fn first_dirty_offset_survives_a_restart_in_the_checkpoint() {
     let text = machine.files.read(Path::new("/data/cleaner-offset-checkpoint")).unwrap();
     let text = String::from_utf8(text).unwrap();
     assert!(text.starts_with("0\n1\norders 0 "), "{text}");
+}
+
+/// Fifteen batches of one key, a minute apart by their timestamps, in segments of four.
+fn fill_by_the_minute(machine: &Machine, log: &PartitionLog) {
+    for minute in 0..15 {
+        let timestamp = START_MS + minute * 60_000;
+        machine.append(log, batch_with(BuilderOptions::default(), timestamp, &[("a", "1")])).unwrap();
+    }
+}
+
+#[test]
+fn young_segments_are_left_alone_until_the_minimum_lag_is_over() {
+    let machine = compacted().with("min.compaction.lag.ms", "600000");
+    let directory = machine.open();
+    let log = machine.partition(&directory);
+    fill_by_the_minute(&machine, &log);
+    let count = || records(&log, ReadLimit::HighWatermark).len();
+    // At minute 5 plus the cleaner's rounds nothing is ten minutes old.
+    machine.clock.set_wall_ms(START_MS + 300_000);
+    clean(&machine, &directory);
+    assert_eq!(count(), 15);
+    // Five minutes later the first segment is (its newest record of minute 3).
+    machine.clock.set_wall_ms(START_MS + 800_000);
+    machine.clock.advance_ms(15_000);
+    directory.step(machine.clock.now());
+    machine.clock.advance_ms(15_000);
+    directory.step(machine.clock.now());
+    assert_eq!(count(), 12);
+    machine.clock.set_wall_ms(START_MS + 3_600_000);
+    clean(&machine, &directory);
+    // All but the newest of what lies before the active segment, and the active one.
+    assert_eq!(count(), 4);
+}
+
+#[test]
+fn overdue_log_is_cleaned_however_little_of_it_is_dirty() {
+    let machine = Machine { config: Vec::new(), ..compacted() }
+        .with("cleanup.policy", "compact")
+        .with("internal.segment.bytes", "300")
+        .with("min.cleanable.dirty.ratio", "1")
+        .with("max.compaction.lag.ms", "3600000");
+    let directory = machine.open();
+    let log = machine.partition(&directory);
+    fill_by_the_minute(&machine, &log);
+    clean(&machine, &directory);
+    assert_eq!(records(&log, ReadLimit::HighWatermark).len(), 15);
+    machine.clock.set_wall_ms(START_MS + 3_600_001);
+    clean(&machine, &directory);
+    assert_eq!(records(&log, ReadLimit::HighWatermark).len(), 4);
+}
+
+#[test]
+fn little_dirt_waits_for_more() {
+    let machine = Machine { config: Vec::new(), ..compacted() }
+        .with("cleanup.policy", "compact")
+        .with("internal.segment.bytes", "300")
+        .with("min.cleanable.dirty.ratio", "0.5");
+    let directory = machine.open();
+    let log = machine.partition(&directory);
+    let value = "f".repeat(150);
+    for key in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        machine.append(&log, batch(&[(key, &value)])).unwrap();
+    }
+    clean(&machine, &directory);
+    let count = || records(&log, ReadLimit::HighWatermark).len();
+    // Seven segments are clean now; the eighth is active.
+    for expected in [9, 10, 11, 12, 13, 14, 15] {
+        machine.append(&log, batch(&[("a", &value)])).unwrap();
+        clean(&machine, &directory);
+        assert_eq!(count(), expected);
+    }
+    machine.append(&log, batch(&[("a", &value)])).unwrap();
+    clean(&machine, &directory);
+    // Eight of fifteen are more than half: of `a` remain the newest and the active one.
+    assert_eq!(count(), 9);
+}
+
+#[test]
+fn both_policies_clean_and_delete() {
+    let machine = Machine { config: Vec::new(), ..compacted() }
+        .with("cleanup.policy", "compact,delete")
+        .with("internal.segment.bytes", "300")
+        .with("min.cleanable.dirty.ratio", "0.01")
+        .with("retention.ms", "3600000");
+    let directory = machine.open();
+    let log = machine.partition(&directory);
+    machine.append(&log, batch(&[("old", &"f".repeat(150))])).unwrap();
+    machine.clock.advance_ms(1_800_000);
+    for _ in 0..12 {
+        let options = BuilderOptions::default();
+        machine.append(&log, batch_with(options, START_MS + 1_800_000, &[("a", "1")])).unwrap();
+    }
+    clean(&machine, &directory);
+    let found = records(&log, ReadLimit::HighWatermark);
+    assert!(found[0].starts_with("0:old=") && found.len() < 8, "{found:?}");
+    machine.clock.advance_ms(1_800_000);
+    directory.step(machine.clock.now());
+    let found = records(&log, ReadLimit::HighWatermark);
+    assert!(log.offsets().log_start > 0 && !found.is_empty());
+    assert!(found.iter().all(|record| record.ends_with("a=1")), "{found:?}");
 }
 
 /// What a table made of the records holds.

@@ -150,6 +150,11 @@ fn partition_that_cannot_be_read_is_offline_and_the_others_serve() {
     let directory = machine.open();
     let log = directory.create_partition(&other, Uuid::from_u128(8), machine.log_config()).unwrap();
     machine.append(&log, batch(&[("a", "1")])).unwrap();
+    machine.partition(&directory).delete_records(2).unwrap();
+    for _ in 0..2 {
+        machine.clock.advance_ms(61_000);
+        directory.step(machine.clock.now());
+    }
     drop((log, directory));
     machine.files.kill();
 
@@ -163,12 +168,14 @@ fn partition_that_cannot_be_read_is_offline_and_the_others_serve() {
     let log = directory.partition(&other).unwrap().unwrap();
     machine.append(&log, batch(&[("a", "2")])).unwrap();
     assert_eq!(records(&log, ReadLimit::HighWatermark), ["0:a=1", "1:a=2"]);
-    // No clean mark is left behind: the offline one must be recovered.
+    // No clean mark is left behind: the offline one must be recovered; where it starts is not forgotten.
     directory.close().unwrap();
+    let starts = machine.files.read(Path::new("/data/log-start-offset-checkpoint")).unwrap();
+    assert_eq!(String::from_utf8_lossy(&starts), "0\n1\norders 0 2\n");
     drop((log, directory));
     let directory = machine.open();
     assert!(!directory.recovery_report().clean);
-    assert_eq!(records(&machine.partition(&directory), ReadLimit::HighWatermark), all);
+    assert_eq!(records(&machine.partition(&directory), ReadLimit::HighWatermark), all[2..]);
 }
 
 #[test]
