@@ -133,12 +133,18 @@ impl Broker {
 
     /// Syncs what is dirty and tells who waited for it; the flusher thread's part of [`Broker::step`].
     pub fn flush(&self) -> bool {
+        if self.state.is_closed() {
+            return false; // the directory may be somebody else's by now
+        }
         let step = self.state.log.flusher().step();
         step.partitions + step.failed > 0
     }
 
     /// All of [`Broker::step`] but the flush; the timer thread's part.
     pub fn step_timers(&self, now: Now) -> Step {
+        if self.state.is_closed() {
+            return Step::default();
+        }
         let (expired, deadline) = self.state.waiters.step(now);
         let groups = self.state.groups.step(&self.state, now);
         let directory = self.state.log.step(now);

@@ -191,6 +191,9 @@ impl TcpConnection {
             self.answer(sequence, Answer::Response(api_versions::unsupported_version()));
             return Ok(());
         }
+        if self.state.is_closed() {
+            return Err(io::Error::other("the broker was closed"));
+        }
         if !dispatch::is_served(key) {
             return Err(io::Error::other(format!("{key} is not served")));
         }

@@ -134,7 +134,8 @@ pub struct LogDirectory {
     /// What each checkpoint file holds now.
     written: Mutex<BTreeMap<&'static str, String>>,
     closed: Mutex<bool>,
-    _lock: Box<dyn FileLock>,
+    /// Held until the directory is closed or dropped, whichever comes first.
+    lock: Mutex<Option<Box<dyn FileLock>>>,
 }
 
 impl LogDirectory {
@@ -226,7 +227,7 @@ impl LogDirectory {
             meta: Mutex::new(meta),
             written: Mutex::default(),
             closed: Mutex::new(false),
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         };
         if !clean {
             directory.open_all();
@@ -340,7 +341,7 @@ impl LogDirectory {
     }
 
     /// Shuts down cleanly: everything is synced and marked, so that the next open scans nothing. Appends are refused
-    /// afterwards.
+    /// afterwards, and the directory may be opened again even while handles of its logs are still held.
     ///
     /// # Errors
     /// When something could not be written; the next open recovers then.
@@ -350,6 +351,12 @@ impl LogDirectory {
             return Ok(());
         }
         *closed = true;
+        let result = self.close_logs();
+        *self.lock.lock() = None;
+        result
+    }
+
+    fn close_logs(&self) -> Result<(), LogError> {
         let logs = self.open_partitions();
         let mut result = Ok(());
         for log in &logs {

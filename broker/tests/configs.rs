@@ -1,0 +1,122 @@
+//! Settings of topics and of the broker: described, changed, kept over a restart.
+
+mod support;
+
+use protocol::api::messages::describe_configs_request::DescribeConfigsResource;
+use protocol::api::messages::describe_configs_response::DescribeConfigsResourceResult;
+use protocol::api::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+use protocol::api::messages::{DescribeConfigsRequest, IncrementalAlterConfigsRequest};
+use protocol::api::{ErrorCode, Response};
+use support::*;
+
+fn describe(peer: &mut Peer, kind: i8, name: &str, keys: &[&str]) -> Result<Vec<DescribeConfigsResourceResult>, i16> {
+    let keys = (!keys.is_empty()).then(|| keys.iter().map(|key| text(key)).collect());
+    let resource = DescribeConfigsResource::default()
+        .with_resource_type(kind)
+        .with_resource_name(text(name))
+        .with_configuration_keys(keys);
+    let request = DescribeConfigsRequest::default().with_resources(vec![resource]).with_include_synonyms(true);
+    let Response::DescribeConfigs(mut response) = peer.call(4, request) else { panic!() };
+    let result = response.results.remove(0);
+    if result.error_code == 0 { Ok(result.configs) } else { Err(result.error_code) }
+}
+
+/// (value, source) of one setting.
+fn setting(peer: &mut Peer, kind: i8, name: &str, key: &str) -> (String, i8) {
+    let found = describe(peer, kind, name, &[key]).unwrap().remove(0);
+    (found.value.unwrap().to_string(), found.config_source)
+}
+
+fn alter(peer: &mut Peer, kind: i8, name: &str, changes: &[(&str, i8, Option<&str>)]) -> i16 {
+    let configs = changes.iter().map(|(key, operation, value)| {
+        AlterableConfig::default().with_name(text(key)).with_config_operation(*operation).with_value(value.map(text))
+    });
+    let resource = AlterConfigsResource::default()
+        .with_resource_type(kind)
+        .with_resource_name(text(name))
+        .with_configs(configs.collect());
+    let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
+    let Response::IncrementalAlterConfigs(response) = peer.call(1, request) else { panic!() };
+    response.responses[0].error_code
+}
+
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+const GROUP: i8 = 32;
+
+#[test]
+fn a_topics_settings_say_where_they_come_from() {
+    on_each_target(&[("log.retention.hours", "2")], |peer| {
+        peer.create_topic("t", 1, &[("segment.bytes", "2097152")]);
+        let all = describe(peer, TOPIC, "t", &[]).unwrap();
+        assert_eq!(all.len(), 33, "all but internal.segment.bytes");
+        assert_eq!(setting(peer, TOPIC, "t", "segment.bytes"), ("2097152".into(), 1));
+        assert_eq!(setting(peer, TOPIC, "t", "retention.ms"), ("7200000".into(), 4));
+        assert_eq!(setting(peer, TOPIC, "t", "cleanup.policy"), ("delete".into(), 5));
+        assert!(describe(peer, TOPIC, "t", &["no.such"]).unwrap().is_empty());
+        assert_eq!(describe(peer, TOPIC, "no", &[]), Err(3));
+        assert_eq!(describe(peer, 99, "t", &[]), Err(42));
+    });
+}
+
+#[test]
+fn a_topics_settings_are_changed_one_by_one() {
+    on_each_target(&[], |peer| {
+        peer.create_topic("t", 1, &[]);
+        assert_eq!(alter(peer, TOPIC, "t", &[("max.message.bytes", 0, Some("100"))]), 0);
+        assert_eq!(setting(peer, TOPIC, "t", "max.message.bytes"), ("100".into(), 1));
+        let large = "x".repeat(200);
+        assert_eq!(peer.produce("t", 0, -1, batch(&[&large])).error_code, ErrorCode::MessageTooLarge);
+        assert_eq!(alter(peer, TOPIC, "t", &[("max.message.bytes", 1, None)]), 0);
+        assert_eq!(setting(peer, TOPIC, "t", "max.message.bytes"), ("1048588".into(), 5));
+        assert_eq!(peer.produce("t", 0, -1, batch(&[&large])).error_code, ErrorCode::None);
+        assert_eq!(alter(peer, TOPIC, "t", &[("cleanup.policy", 2, Some("compact"))]), 0);
+        assert_eq!(setting(peer, TOPIC, "t", "cleanup.policy").0, "delete,compact");
+        assert_eq!(alter(peer, TOPIC, "t", &[("cleanup.policy", 3, Some("delete"))]), 0);
+        assert_eq!(setting(peer, TOPIC, "t", "cleanup.policy").0, "compact");
+    });
+}
+
+#[test]
+fn changes_are_refused_with_kafkas_codes_all_or_nothing() {
+    on_each_target(&[], |peer| {
+        peer.create_topic("t", 1, &[]);
+        let good = ("retention.ms", 0, Some("5"));
+        assert_eq!(alter(peer, TOPIC, "t", &[good, ("no.such", 0, Some("1"))]), 40);
+        assert_eq!(alter(peer, TOPIC, "t", &[good, ("segment.ms", 0, Some("-1"))]), 40);
+        assert_eq!(alter(peer, TOPIC, "t", &[good, ("segment.ms", 2, Some("1"))]), 40);
+        assert_eq!(alter(peer, TOPIC, "t", &[good, good]), 42);
+        assert_eq!(alter(peer, TOPIC, "t", &[good, ("segment.ms", 9, Some("1"))]), -1);
+        assert_eq!(alter(peer, TOPIC, "no", &[good]), 3);
+        assert_eq!(setting(peer, TOPIC, "t", "retention.ms"), ("604800000".into(), 5));
+        assert_eq!(alter(peer, BROKER, "1", &[("log.dirs", 0, Some("/x"))]), 42);
+        assert_eq!(alter(peer, BROKER, "7", &[("log.retention.ms", 0, Some("1"))]), 42);
+    });
+}
+
+#[test]
+fn the_brokers_settings_can_be_read_and_the_dynamic_ones_changed() {
+    on_each_target(&[("num.partitions", "5")], |peer| {
+        peer.create_topic("t", 1, &[]);
+        assert_eq!(setting(peer, BROKER, "1", "num.partitions"), ("5".into(), 4));
+        assert_eq!(setting(peer, BROKER, "1", "delete.topic.enable"), ("true".into(), 5));
+        assert_eq!(describe(peer, BROKER, "2", &[]), Err(42));
+        assert_eq!(alter(peer, BROKER, "1", &[("log.retention.ms", 0, Some("1000"))]), 0);
+        assert_eq!(setting(peer, BROKER, "1", "log.retention.ms"), ("1000".into(), 2));
+        assert_eq!(setting(peer, TOPIC, "t", "retention.ms"), ("1000".into(), 2));
+        assert_eq!(alter(peer, GROUP, "g", &[("consumer.session.timeout.ms", 0, Some("50000"))]), 0);
+        assert_eq!(setting(peer, GROUP, "g", "consumer.session.timeout.ms"), ("50000".into(), 8));
+    });
+}
+
+#[test]
+fn settings_survive_a_restart() {
+    let mut broker = TestBroker::start(&[]);
+    let mut peer = broker.in_process();
+    peer.create_topic("t", 1, &[("retention.ms", "7000")]);
+    assert_eq!(alter(&mut peer, TOPIC, "t", &[("segment.ms", 0, Some("8000"))]), 0);
+    broker.restart();
+    let mut peer = broker.tcp();
+    assert_eq!(setting(&mut peer, TOPIC, "t", "retention.ms"), ("7000".into(), 1));
+    assert_eq!(setting(&mut peer, TOPIC, "t", "segment.ms"), ("8000".into(), 1));
+}
