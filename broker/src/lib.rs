@@ -9,6 +9,8 @@
 pub mod broker;
 pub mod config;
 mod connection;
+mod controller;
+mod data_directory;
 pub mod dispatch;
 mod driver;
 pub mod error;

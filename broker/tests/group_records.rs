@@ -111,10 +111,9 @@ fn record_of_group_with_a_member() -> Vec<u8> {
     each_record(PARTITION_0, |key, value| {
         if let (Decoded::Record(GroupRecord::Group { value: Some(group), .. }), Some(value)) =
             (decode(key, value).unwrap(), value)
+            && !group.members.is_empty()
         {
-            if !group.members.is_empty() {
-                found = Some(value.to_vec());
-            }
+            found = Some(value.to_vec());
         }
     });
     found.unwrap()

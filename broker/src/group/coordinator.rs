@@ -161,19 +161,20 @@ impl Coordinator {
     /// when it wants to be called next, in ticks.
     pub fn step(&self, environment: &Arc<dyn GroupEnvironment>, now: Now) -> (bool, Option<i64>) {
         let Some(partitions) = environment.offsets_partitions() else { return (false, None) };
-        let mut worked = false;
+        let (mut tried, mut worked) = (false, false);
         let mut next: Option<i64> = None;
         for index in 0..partitions {
             let cell = self.inner.cell(index, partitions);
             let wake = cell.wake.load(Ordering::Acquire);
-            if wake <= now.ticks_ms && !(worked && wake == i64::MIN) {
-                worked = true;
+            if wake <= now.ticks_ms && !(tried && wake == i64::MIN) {
+                tried = true;
                 let stepped = self.inner.with_cell(environment, &cell, now, |session| session.step());
                 if let Err(error) = stepped {
                     tracing::warn!(partition = index, error = error.name(), "cannot load __consumer_offsets");
                     next = Some(next.map_or(now.ticks_ms + 1_000, |next| next.min(now.ticks_ms + 1_000)));
                     continue;
                 }
+                worked = true;
             }
             let wake = cell.wake.load(Ordering::Acquire);
             if wake != i64::MAX {

@@ -120,15 +120,16 @@ impl GroupCoordinator {
         self.deleted_topics.lock().insert((Arc::clone(name), id));
     }
 
-    /// Does what is due at `now` (loading, session timeouts, rebalances, offset expiry); returns when it wants to be
-    /// called next.
-    pub fn step(&self, state: &Arc<BrokerState>, now: Now) -> Option<i64> {
+    /// Does what is due at `now` (loading, session timeouts, rebalances, offset expiry); returns whether anything was,
+    /// and when it wants to be called next.
+    pub fn step(&self, state: &Arc<BrokerState>, now: Now) -> (bool, Option<i64>) {
         let GroupAccess { coordinator, environment } = self.access(state);
         let deleted = std::mem::take(&mut *self.deleted_topics.lock());
         if !deleted.is_empty() {
             coordinator.forget_topics(&environment, now, &deleted);
         }
-        coordinator.step(&environment, now).1
+        let (worked, next) = coordinator.step(&environment, now);
+        (worked || !deleted.is_empty(), next)
     }
 }
 

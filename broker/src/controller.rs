@@ -1,0 +1,169 @@
+//! Changes of the cluster's metadata, and how the broker follows them: table of topics, deleted partitions, settings of
+//! open logs.
+
+use std::sync::Arc;
+
+use base::{PartitionId, TopicPartition};
+use parking_lot::Mutex;
+use protocol::api::ErrorCode;
+use uuid::Uuid;
+
+use crate::broker::BrokerState;
+use crate::data_directory::OrKeepEverything;
+use crate::error::BrokerError;
+use crate::metadata::{MetadataImage, MetadataRecord, RESOURCE_BROKER, Settings, changes};
+
+impl BrokerState {
+    /// Makes a change of the metadata; see [`MetadataLog::change`].
+    pub fn change_metadata<R>(
+        self: &Arc<Self>,
+        build: impl FnOnce(&MetadataImage) -> (Vec<MetadataRecord>, R),
+        done: impl FnOnce(Result<(), ErrorCode>) + Send + 'static,
+    ) -> R {
+        let result = self.metadata.change(self.clock.now(), build, done);
+        self.commit_metadata();
+        result
+    }
+
+    fn commit_metadata(&self) {
+        self.metadata.commit(|records, image| self.put_into_effect(records, image));
+    }
+
+    /// Follows committed metadata: the table of topics, deleted partitions, settings of open logs.
+    fn put_into_effect(&self, records: &[MetadataRecord], image: &MetadataImage) {
+        let mut touched: Vec<Uuid> = Vec::new();
+        let mut touch = |id: &Uuid| {
+            if touched.last() != Some(id) && !touched.contains(id) {
+                touched.push(*id);
+            }
+        };
+        let mut reconfigured: Vec<&str> = Vec::new();
+        let mut broker_reconfigured = false;
+        for record in records {
+            match record {
+                MetadataRecord::Topic { id, .. } => touch(id),
+                MetadataRecord::Partition(record) => touch(&record.topic_id),
+                MetadataRecord::RemoveTopic(id) => self.remove_topic(id),
+                MetadataRecord::Config { resource_type: RESOURCE_BROKER, .. } => broker_reconfigured = true,
+                MetadataRecord::Config { resource_name, .. } => reconfigured.push(resource_name),
+                _ => {}
+            }
+        }
+        for id in touched {
+            if let Some(topic) = image.topic_by_id(&id) {
+                self.topics.put(topic);
+            }
+        }
+        if broker_reconfigured {
+            *self.topic_defaults.write() = Arc::new(self.defaults_with(image));
+            for topic in image.topics() {
+                self.reconfigure(topic);
+            }
+        } else {
+            reconfigured.dedup();
+            for topic in reconfigured.iter().filter_map(|name| image.topic(name)) {
+                self.reconfigure(topic);
+            }
+        }
+    }
+
+    fn defaults_with(&self, image: &MetadataImage) -> Settings {
+        let mut explicit = self.config.explicit.clone();
+        for name in ["", &self.config.node_id.to_string()] {
+            if let Some(settings) = image.settings(RESOURCE_BROKER, name) {
+                explicit.extend(settings.clone());
+            }
+        }
+        self.config.topic_defaults(&explicit)
+    }
+
+    fn reconfigure(&self, topic: &crate::metadata::TopicImage) {
+        let config = changes::log_config(&self.topic_defaults(), &topic.settings).unwrap_or_default_logged();
+        let Some(entry) = self.topics.by_id(&topic.id) else { return };
+        for partition in entry.opened() {
+            partition.log().update_config(config.clone());
+        }
+        // Those not opened yet take their configuration when they are; retention of them waits until then.
+    }
+
+    fn remove_topic(&self, id: &Uuid) {
+        let Some(entry) = self.topics.remove(id) else { return };
+        self.groups.topic_deleted(&entry.name, *id);
+        let count = entry.partition_count();
+        for partition in entry.close() {
+            partition.mark_deleted();
+        }
+        let now = self.clock.now();
+        for index in 0..count {
+            let partition = TopicPartition { topic: Arc::clone(&entry.name), partition: index as PartitionId };
+            if let Err(error) = self.log.delete_partition(&partition, now) {
+                tracing::error!("cannot delete {partition}: {error}");
+            }
+        }
+    }
+
+    /// After opening: takes up the topics of the metadata log, and notes in it that this broker started, which begins a
+    /// new leader epoch for every partition.
+    pub(crate) fn take_the_lead(self: &Arc<Self>) -> Result<(), BrokerError> {
+        let weak = Arc::downgrade(self);
+        self.metadata.log().on_advance(Arc::new(move || {
+            if let Some(state) = weak.upgrade() {
+                state.commit_metadata();
+            }
+        }));
+        let image = self.metadata.current();
+        for topic in image.topics() {
+            self.topics.put(topic);
+        }
+        *self.topic_defaults.write() = Arc::new(self.defaults_with(&image));
+        let outcome: Arc<Mutex<Option<Result<(), ErrorCode>>>> = Arc::default();
+        let told = Arc::clone(&outcome);
+        let broker_id = self.config.node_id;
+        self.change_metadata(
+            |image| {
+                let mut records = vec![MetadataRecord::RegisterBroker { broker_id }];
+                if image.registrations() == 0 && image.features().is_empty() {
+                    records.push(MetadataRecord::FeatureLevel { name: "metadata.version".to_owned(), level: 30 });
+                }
+                (records, ())
+            },
+            move |result| *told.lock() = Some(result),
+        );
+        // Under `power` the record is committed by the flusher, which nobody drives yet.
+        while outcome.lock().is_none() {
+            let step = self.log.flusher().step();
+            if step.failed > 0 || (step.partitions == 0 && outcome.lock().is_none()) {
+                return Err(BrokerError::Storage(format!(
+                    "{}: the metadata log cannot be written\ncheck the disk and its free space",
+                    self.config.data_dir.display()
+                )));
+            }
+        }
+        match *outcome.lock() {
+            Some(Err(code)) => Err(BrokerError::Storage(format!(
+                "{}: the metadata log cannot be written ({code})\ncheck the disk and its free space",
+                self.config.data_dir.display()
+            ))),
+            _ => Ok(()),
+        }?;
+        self.configure_partitions_on_disk(&self.metadata.current());
+        Ok(())
+    }
+
+    /// Gives every partition that has files its configuration, so that retention and compaction treat it as its topic
+    /// says before anyone uses it.
+    fn configure_partitions_on_disk(&self, image: &MetadataImage) {
+        for partition in self.log.partitions() {
+            let Some(topic) = image.topic(&partition.topic) else {
+                if &*partition.topic != crate::metadata::log::METADATA_TOPIC {
+                    tracing::warn!("{partition} is in the data directory but not in the metadata: left alone");
+                }
+                continue;
+            };
+            let config = changes::log_config(&self.topic_defaults(), &topic.settings).unwrap_or_default_logged();
+            if let Err(error) = self.log.create_partition(&partition, topic.id, config) {
+                tracing::error!("cannot configure {partition}: {error}");
+            }
+        }
+    }
+}
