@@ -10,17 +10,16 @@ use parking_lot::{Mutex, RwLock};
 use protocol::api::{ErrorCode, Pieces};
 use protocol::transport::{Connector, Transport};
 use storage::files::Files;
-use storage::log::{
-    AppendInfo, Durability, LogConfig, LogDirectory, LogDirectoryOptions, MetaProperties, RecoveryReport,
-};
+use storage::log::{AppendInfo, LogDirectory, RecoveryReport};
 use uuid::Uuid;
 
-use crate::config::{BrokerConfig, DurabilityLevel};
+use crate::config::BrokerConfig;
 use crate::connection::{ConnectionIds, EmbeddedConnection, EmbeddedReplies};
+use crate::data_directory::{OrKeepEverything, directory_options, identify, open_error, report_recovery};
 use crate::error::BrokerError;
 use crate::group::GroupCoordinator;
 use crate::metadata::changes::{self, Planner, TopicWish};
-use crate::metadata::{MetadataImage, MetadataLog, MetadataRecord, RESOURCE_BROKER, Settings};
+use crate::metadata::{MetadataLog, MetadataRecord, Settings};
 use crate::partition::{Partition, append_error_code};
 use crate::sessions::FetchSessions;
 use crate::topics::TopicTable;

@@ -41,6 +41,7 @@ pub struct RequestContext {
 }
 
 /// What a handler did with a request.
+#[expect(clippy::large_enum_variant, reason = "nearly all are replies; a box would cost each of them an allocation")]
 pub enum Outcome {
     /// Answered.
     Reply(Response),

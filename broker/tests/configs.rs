@@ -1,5 +1,7 @@
 //! Settings of topics and of the broker: described, changed, kept over a restart.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says where it failed")]
+
 mod support;
 
 use protocol::api::messages::describe_configs_request::DescribeConfigsResource;

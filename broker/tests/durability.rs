@@ -1,5 +1,7 @@
 //! `durability=power` on a simulated disk, stepped by hand: what is acknowledged has been synced, and survives a crash.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says where it failed")]
+
 mod support;
 
 use std::sync::Arc;

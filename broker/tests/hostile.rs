@@ -1,5 +1,7 @@
 //! Bytes that are no request: the connection ends, and nobody else notices.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says where it failed")]
+
 mod support;
 
 use std::io::{Read, Write};

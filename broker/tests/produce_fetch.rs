@@ -1,5 +1,7 @@
 //! Produce, Fetch, ListOffsets, DeleteRecords, OffsetForLeaderEpoch over both targets.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says where it failed")]
+
 mod support;
 
 use bytes::Bytes;

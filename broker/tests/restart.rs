@@ -1,5 +1,7 @@
 //! What survives: topics, records, settings and identity over restarts; what opening a directory may refuse.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says where it failed")]
+
 mod support;
 
 use broker::{Broker, BrokerConfig, BrokerError};

@@ -1,5 +1,7 @@
 //! Topics: made, described, grown, deleted, with Kafka's error codes, over both targets.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says where it failed")]
+
 mod support;
 
 use protocol::api::messages::create_partitions_request::CreatePartitionsTopic;

@@ -120,7 +120,7 @@ impl Rules {
         state: &BrokerState,
         entry: &Result<Arc<TopicEntry>, ErrorCode>,
         wanted: &'r ProducePartition,
-    ) -> Result<(Arc<Partition>, &'r Pieces), (ErrorCode, Option<&'static str>)> {
+    ) -> Result<(Arc<Partition>, &'r Pieces), Refused> {
         let refuse = |code| (code, None);
         if !(-1..=1).contains(&self.acks) {
             return Err(refuse(ErrorCode::InvalidRequiredAcks));
@@ -152,6 +152,9 @@ impl Rules {
         Ok((partition, records))
     }
 }
+
+/// Why a partition's records are not taken; the log's own refusals are said by the log.
+type Refused = (ErrorCode, Option<&'static str>);
 
 /// The batch's header, if there is one; what is wrong with it the log will say.
 fn read_header(records: &Pieces) -> Option<BatchHeader> {

@@ -1,6 +1,12 @@
 //! What the broker's tests share: a broker in a temporary directory, and a raw client for it, in process or over TCP.
 
-#![allow(dead_code)] // each test file uses its part
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "each test file uses its part, and says where it failed"
+)]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
