@@ -21,6 +21,8 @@ const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
 const EARLIEST_PENDING_UPLOAD: i64 = -6;
 const READ_COMMITTED: i8 = 1;
+/// Versions below have no field for the leader epoch.
+const FIRST_WITH_LEADER_EPOCH: i16 = 4;
 
 pub(crate) fn handle(state: &Arc<BrokerState>, context: &RequestContext, request: ListOffsetsRequest) -> Outcome {
     let limit = match request.isolation_level {
@@ -56,7 +58,9 @@ pub(crate) fn handle(state: &Arc<BrokerState>, context: &RequestContext, request
                 Ok(Some(found)) => {
                     answer.offset = found.offset;
                     answer.timestamp = found.timestamp;
-                    answer.leader_epoch = found.leader_epoch;
+                    if context.version >= FIRST_WITH_LEADER_EPOCH {
+                        answer.leader_epoch = found.leader_epoch;
+                    }
                 }
                 Ok(None) => {}
                 Err(code) => answer.error_code = code.code(),
