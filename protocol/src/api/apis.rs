@@ -152,8 +152,8 @@ apis! {
     Fetch = 1, FetchRequest, FetchResponse, 4, 18, true;
     ListOffsets = 2, ListOffsetsRequest, ListOffsetsResponse, 1, 10, true;
     Metadata = 3, MetadataRequest, MetadataResponse, 0, 13, true;
-    OffsetCommit = 8, OffsetCommitRequest, OffsetCommitResponse, 2, 10, true;
-    OffsetFetch = 9, OffsetFetchRequest, OffsetFetchResponse, 1, 10, true;
+    OffsetCommit = 8, OffsetCommitRequest, OffsetCommitResponse, 2, 9, true;
+    OffsetFetch = 9, OffsetFetchRequest, OffsetFetchResponse, 1, 9, true;
     FindCoordinator = 10, FindCoordinatorRequest, FindCoordinatorResponse, 0, 6, true;
     JoinGroup = 11, JoinGroupRequest, JoinGroupResponse, 0, 9, true;
     Heartbeat = 12, HeartbeatRequest, HeartbeatResponse, 0, 4, true;
