@@ -7,6 +7,7 @@ mod log {
 
     mod append;
     mod bytes;
+    mod cleaned;
     mod compaction;
     mod crash;
     mod damage;

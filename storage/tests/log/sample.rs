@@ -14,9 +14,13 @@ use serde_json::{Value, json};
 use storage::files::{Files, OpenMode, RealFiles, SimFiles};
 use storage::log::{Durability, LogConfig, LogDirectory, LogDirectoryOptions, PartitionLog, ReadLimit, dump};
 
-pub fn sample() -> BTreeMap<String, Vec<u8>> {
-    let compressed = include_bytes!("../data/sample-log.zst");
-    let bundle = zstd::stream::decode_all(&compressed[..]).unwrap();
+fn sample() -> BTreeMap<String, Vec<u8>> {
+    unbundle(include_bytes!("../data/sample-log.zst"))
+}
+
+/// The files of a bundle, by their names.
+pub fn unbundle(compressed: &[u8]) -> BTreeMap<String, Vec<u8>> {
+    let bundle = zstd::stream::decode_all(compressed).unwrap();
     let mut files = BTreeMap::new();
     let mut rest = bundle.as_slice();
     let take = |rest: &mut &[u8], len: usize| {
