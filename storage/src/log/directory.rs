@@ -171,13 +171,6 @@ impl LogDirectory {
                 Some(checkpoint::parse_meta_properties(&text).ok_or_else(|| malformed(&path, "meta.properties"))?)
             }
         };
-        let clean_path = path.join(CLEAN_SHUTDOWN);
-        let clean = files.exists(&clean_path).map_err(|error| io("look at", &clean_path, &error))?;
-        if clean {
-            // Gone before anything changes: a crash from here on must be seen.
-            files.remove_file(&clean_path).map_err(|error| io("remove", &clean_path, &error))?;
-            files.sync_dir(&path).map_err(|error| io("sync", &path, &error))?;
-        }
         let offsets = |name: &'static str| -> Result<Offsets, LogError> {
             match read_text(files.as_ref(), &path.join(name))? {
                 None => Ok(Offsets::new()),
@@ -186,6 +179,13 @@ impl LogDirectory {
         };
         let (recovery_points, log_starts) = (offsets(RECOVERY_POINTS)?, offsets(LOG_STARTS)?);
         let (high_watermarks, cleaner_offsets) = (offsets(HIGH_WATERMARKS)?, offsets(CLEANER_OFFSETS)?);
+        let clean_path = path.join(CLEAN_SHUTDOWN);
+        let clean = files.exists(&clean_path).map_err(|error| io("look at", &clean_path, &error))?;
+        if clean {
+            // Gone before anything changes: a crash from here on must be seen.
+            files.remove_file(&clean_path).map_err(|error| io("remove", &clean_path, &error))?;
+            files.sync_dir(&path).map_err(|error| io("sync", &path, &error))?;
+        }
         let mut rng = options.rng.clone();
         let shared = Arc::new(Shared {
             folder: path.clone(),
