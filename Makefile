@@ -11,7 +11,7 @@ help: ## what can be done here
 
 test: ## builds everything, tests the libraries
 	@$(SETUP) cargo build --release --workspace
-	@$(SETUP) cargo test --release --lib --tests -p base -p protocol -p storage -p broker -p client -p streams-core -p streams-dsl
+	@$(SETUP) cargo test --release --lib --tests -p base -p protocol -p storage -p broker -p client -p streams-core -p streams-dsl -p cli
 
 fmt: ## check the formatting
 	@cargo fmt --all --check

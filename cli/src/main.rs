@@ -7,22 +7,18 @@ mod commands;
 mod options;
 mod report;
 
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use options::{Command, GroupsCommand, TopicsCommand};
 use report::Failure;
+use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("MILLSTREAM_LOG")
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn")),
-        )
-        .with_writer(std::io::stderr)
-        .init();
+    report_events();
     let outcome = match options::parse(std::env::args_os()) {
         Ok(command) => run(command),
         Err(options::NotRun::Shown(text)) => report::print(&text),
@@ -35,6 +31,18 @@ fn main() -> ExitCode {
             failure.exit_code()
         }
     }
+}
+
+/// Events of the libraries, one a line on stderr; MILLSTREAM_LOG says which.
+fn report_events() {
+    // The broker itself sums up what recovery did, one line for each log that was cut.
+    let usual = "warn,storage::log::recovery=error";
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_from_env("MILLSTREAM_LOG").unwrap_or_else(|_| EnvFilter::new(usual)))
+        .with_target(false)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .init();
 }
 
 fn run(command: Command) -> Result<(), Failure> {

@@ -1,7 +1,9 @@
 //! The command line: what can be asked, the help that teaches it, and refusals that name the nearest known word.
 
+use std::error::Error;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -50,8 +52,8 @@ pub enum Command {
     #[command(
         long_about = "Lists the record batches of log files, one line each, in the order of the log.\n\n\
             DIR is a data directory or the folder of one partition; a broker may have it open.\n\
-            Checksums are verified (`valid`); nothing is changed. Bytes that are no batch end that file and are\n\
-            reported on stderr, with exit code 1.",
+            Nothing is changed. Damage gives exit code 1 and is reported on stderr: a batch whose checksum is wrong is\n\
+            listed as not `valid`; bytes that are no batch end the listing of their file.",
         after_help = "Examples:\n  \
             millstream dump-log ./data/orders-0\n  \
             millstream dump-log --json ./data | jq 'select(.valid | not)'"
@@ -118,12 +120,21 @@ pub struct Cluster {
 #[derive(Subcommand)]
 pub enum TopicsCommand {
     /// Names of all topics
+    #[command(after_help = "Examples:\n\
+        \x20 millstream topics list --bootstrap 127.0.0.1:9092")]
     List(Cluster),
     /// Create a topic
+    #[command(after_help = "Examples:\n\
+        \x20 millstream topics create orders --bootstrap 127.0.0.1:9092\n\
+        \x20 millstream topics create prices --partitions 4 --set cleanup.policy=compact --bootstrap 127.0.0.1:9092")]
     Create(CreateTopicOptions),
     /// Partitions, leaders and settings of topics
+    #[command(after_help = "Examples:\n\
+        \x20 millstream topics describe orders prices --bootstrap 127.0.0.1:9092")]
     Describe(NamedTopics),
     /// Delete topics, with all their records
+    #[command(after_help = "Examples:\n\
+        \x20 millstream topics delete orders --bootstrap 127.0.0.1:9092")]
     Delete(NamedTopics),
 }
 
@@ -134,10 +145,10 @@ pub struct CreateTopicOptions {
     #[arg(value_name = "TOPIC")]
     pub name: String,
     /// How many partitions; without it the broker's num.partitions
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = count::<i32>)]
     pub partitions: Option<i32>,
     /// How many replicas; without it the broker's default
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = count::<i16>)]
     pub replication_factor: Option<i16>,
     /// A setting of the topic by Kafka's name; may be given many times
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -162,8 +173,12 @@ pub struct NamedTopics {
 #[derive(Subcommand)]
 pub enum GroupsCommand {
     /// All groups and their states
+    #[command(after_help = "Examples:\n\
+        \x20 millstream groups list --bootstrap 127.0.0.1:9092")]
     List(Cluster),
     /// Members of groups, their committed offsets and how far they are behind
+    #[command(after_help = "Examples:\n\
+        \x20 millstream groups describe billing --bootstrap 127.0.0.1:9092")]
     Describe(NamedGroups),
 }
 
@@ -205,7 +220,27 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, N
 pub fn key_value(text: &str) -> Result<(&str, &str), Failure> {
     match text.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => Ok((key.trim(), value)),
-        _ => Err(Failure::usage(format!("--set {text} is not KEY=VALUE")).hint("write it as --set num.partitions=4")),
+        _ => {
+            let key = if text.starts_with('=') { "KEY" } else { text };
+            Err(Failure::usage(format!("--set {text} is not KEY=VALUE"))
+                .hint(&format!("write it as --set {key}=VALUE")))
+        }
+    }
+}
+
+fn count<N: FromStr + PartialOrd + From<u8>>(text: &str) -> Result<N, &'static str> {
+    match text.parse() {
+        Ok(count) if count >= N::from(1) => Ok(count),
+        _ => Err("must be a whole number from 1 on"),
+    }
+}
+
+/// The host and the port of `HOST:PORT`, where the host may be an IPv6 address in brackets.
+pub fn address<'a>(option: &str, given: &'a str) -> Result<(&'a str, u16), Failure> {
+    let parsed = given.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+    match parsed {
+        Some((host, port)) if !host.is_empty() => Ok((host.trim_start_matches('[').trim_end_matches(']'), port)),
+        _ => Err(Failure::usage(format!("{option} {given} is not HOST:PORT")).hint("write it as 127.0.0.1:9092")),
     }
 }
 
@@ -242,6 +277,19 @@ fn refusal(root: &clap::Command, arguments: &[OsString], error: &clap::Error) ->
                 _ => String::new(),
             };
             Failure::usage(format!("`{path}` lacks {missing}")).hint(&look)
+        }
+        ErrorKind::InvalidValue if given(ContextKind::InvalidValue) == Some("") => {
+            Failure::usage(format!("{} needs a value", given(ContextKind::InvalidArg).unwrap_or_default())).hint(&look)
+        }
+        ErrorKind::ArgumentConflict => {
+            Failure::usage(format!("{} may be given once only", given(ContextKind::InvalidArg).unwrap_or_default()))
+                .hint(&look)
+        }
+        ErrorKind::ValueValidation => {
+            let option = given(ContextKind::InvalidArg).and_then(|option| option.split(' ').next()).unwrap_or_default();
+            let value = given(ContextKind::InvalidValue).unwrap_or_default();
+            let reason = error.source().map(ToString::to_string).unwrap_or_default();
+            Failure::usage(format!("{option} {value}: {reason}")).hint(&look)
         }
         _ => {
             let text = error.to_string();

@@ -53,7 +53,10 @@ impl fmt::Display for Failure {
 
 impl From<broker::BrokerError> for Failure {
     fn from(error: broker::BrokerError) -> Self {
-        Self::new(error.to_string())
+        match error {
+            broker::BrokerError::Config(message) => Self::usage(message),
+            other => Self::new(other.to_string()),
+        }
     }
 }
 

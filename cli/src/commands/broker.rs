@@ -7,7 +7,7 @@ use broker::{Broker, BrokerConfig, server};
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::options::{BrokerOptions, key_value};
+use crate::options::{BrokerOptions, address, key_value};
 use crate::report::Failure;
 
 /// Serves until SIGINT or SIGTERM; then closes cleanly.
@@ -15,13 +15,14 @@ pub fn run(options: BrokerOptions) -> Result<(), Failure> {
     let mut config = BrokerConfig::embedded(&options.data);
     for setting in &options.settings {
         let (key, value) = key_value(setting)?;
-        if matches!(key, "log.dirs" | "log.dir") {
-            return Err(Failure::usage(format!("--set {setting}: the directory is named by --data")));
+        if let Some(option) = option_instead_of(key) {
+            return Err(Failure::usage(format!("--set {setting}: a broker started alone takes that from {option}"))
+                .hint(&format!("leave it out, and give {option}")));
         }
         config = config.with(key, value).map_err(|error| Failure::usage(format!("--set {setting}: {error}")))?;
     }
-    let advertised = options.advertise.as_deref().map(host_and_port).transpose()?;
-    host_and_port(&options.listen).map_err(|_| not_an_address("--listen", &options.listen))?;
+    let advertised = options.advertise.as_deref().map(|given| address("--advertise", given)).transpose()?;
+    address("--listen", &options.listen)?;
     let durability = match config.durability {
         DurabilityLevel::Power => "power",
         DurabilityLevel::Process => "process",
@@ -44,6 +45,16 @@ pub fn run(options: BrokerOptions) -> Result<(), Failure> {
     listener.close();
     running.shutdown()?;
     Ok(())
+}
+
+/// Properties of Kafka that this program has options for.
+fn option_instead_of(property: &str) -> Option<&'static str> {
+    match property {
+        "log.dirs" | "log.dir" => Some("--data DIR"),
+        "listeners" => Some("--listen HOST:PORT"),
+        "advertised.listeners" => Some("--advertise HOST:PORT"),
+        _ => None,
+    }
 }
 
 /// The one line; a closed stderr does not stop a broker.
@@ -75,16 +86,4 @@ impl Signals {
             _ = self.terminate.recv() => {}
         }
     }
-}
-
-fn host_and_port(address: &str) -> Result<(&str, u16), Failure> {
-    let parsed = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
-    match parsed {
-        Some((host, port)) if !host.is_empty() => Ok((host.trim_start_matches('[').trim_end_matches(']'), port)),
-        _ => Err(not_an_address("--advertise", address)),
-    }
-}
-
-fn not_an_address(option: &str, address: &str) -> Failure {
-    Failure::usage(format!("{option} {address} is not HOST:PORT")).hint("write it as 127.0.0.1:9092")
 }

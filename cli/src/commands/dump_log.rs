@@ -14,6 +14,10 @@ use storage::log::{DumpedBatch, dump};
 use crate::options::DumpLogOptions;
 use crate::report::{Failure, written};
 
+const WHAT_TO_NAME: &str = "name a data directory, or the folder of one partition such as orders-0";
+const AGAINST_DAMAGE: &str =
+    "the end of a log that was torn by a crash is cut when the broker starts; anything else needs a copy of the file";
+
 /// Prints every batch; goes on with the next file behind bytes that are none, and fails at the end.
 pub fn run(options: &DumpLogOptions) -> Result<(), Failure> {
     let files: Arc<dyn Files> = Arc::new(RealFiles);
@@ -28,6 +32,9 @@ pub fn run(options: &DumpLogOptions) -> Result<(), Failure> {
             }
         };
         for dumped in batches {
+            if let Ok(DumpedBatch { valid: false, file, pos, .. }) = &dumped {
+                problems.push(format!("{} at byte {pos}: the batch's checksum is wrong", folder.join(file).display()));
+            }
             let line = match dumped {
                 Ok(dumped) if options.json => json_line(&partition, &dumped, options.records)? + "\n",
                 Ok(dumped) => plain_lines(&partition, &dumped, options.records),
@@ -44,16 +51,21 @@ pub fn run(options: &DumpLogOptions) -> Result<(), Failure> {
     written(out.flush())?;
     match problems.as_slice() {
         [] => Ok(()),
-        [one] => Err(Failure::new(one)),
-        [first, others @ ..] => Err(Failure::new(first).hint(&format!("and {} more like that", others.len()))),
+        [one] => Err(Failure::new(one).hint(AGAINST_DAMAGE)),
+        [first, others @ ..] => {
+            Err(Failure::new(first).hint(&format!("and {} more like that", others.len())).hint(AGAINST_DAMAGE))
+        }
     }
 }
 
 /// The partitions' folders at `path`, which is one, or a data directory; by topic, then by partition.
 fn folders(files: &dyn Files, path: &Path) -> Result<Vec<(TopicPartition, PathBuf)>, Failure> {
     let unreadable = |error: io::Error| {
-        Failure::new(format!("cannot read {}: {error}", path.display()))
-            .hint("name a data directory, or the folder of one partition such as orders-0")
+        let failure = Failure::new(format!("cannot read {}: {error}", path.display()));
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => failure.hint("run it as a user that may read that directory"),
+            _ => failure.hint(WHAT_TO_NAME),
+        }
     };
     let entries = files.list(path).map_err(unreadable)?;
     if entries.iter().any(is_log) {
@@ -70,8 +82,7 @@ fn folders(files: &dyn Files, path: &Path) -> Result<Vec<(TopicPartition, PathBu
         .collect();
     found.sort();
     if found.is_empty() {
-        return Err(Failure::new(format!("{} holds no log", path.display()))
-            .hint("name a data directory, or the folder of one partition such as orders-0"));
+        return Err(Failure::new(format!("{} holds no log", path.display())).hint(WHAT_TO_NAME));
     }
     Ok(found)
 }

@@ -3,6 +3,7 @@
 use base::TopicPartition;
 use client::admin::OffsetSpec;
 use client::{Admin, block_on};
+use protocol::api::ErrorCode;
 
 use super::{admin, table};
 use crate::options::{Cluster, NamedGroups};
@@ -26,11 +27,15 @@ pub fn describe(options: &NamedGroups) -> Result<(), Failure> {
     let admin = admin(&options.cluster)?;
     let names: Vec<&str> = options.names.iter().map(String::as_str).collect();
     for (name, result) in block_on(admin.describe_groups(&names))? {
-        let group = result?;
-        if group.state == "Dead" {
-            return Err(Failure::new(format!("there is no group {name}"))
-                .hint("`millstream groups list` shows those that there are"));
-        }
+        // Brokers of before KIP-1043 say of a group that they do not know that it is dead.
+        let group = match result {
+            Ok(group) if group.state != "Dead" => group,
+            Err(error) if error.code() != Some(ErrorCode::GroupIdNotFound) => return Err(error.into()),
+            _ => {
+                return Err(Failure::new(format!("there is no group {name}"))
+                    .hint("`millstream groups list` shows those that there are"));
+            }
+        };
         let mut text = format!("{name}  {}  {} member(s)", group.state, group.members.len());
         if !group.protocol.is_empty() {
             text += &format!("  assignor {}", group.protocol);

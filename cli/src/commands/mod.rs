@@ -7,7 +7,7 @@ pub mod topics;
 
 use client::{Admin, Client, ClientConfig, block_on};
 
-use crate::options::Cluster;
+use crate::options::{Cluster, address};
 use crate::report::Failure;
 
 /// How long a command looks for a broker before it says that there is none.
@@ -16,6 +16,9 @@ const FIND_BROKER_MS: i64 = 3_000;
 const COMMAND_MS: i64 = 30_000;
 
 fn admin(cluster: &Cluster) -> Result<Admin, Failure> {
+    for one in cluster.bootstrap.split(',') {
+        address("--bootstrap", one.trim())?;
+    }
     let config = ClientConfig::default()
         .client_id("millstream-cli")
         .socket_connection_setup_timeout_ms(FIND_BROKER_MS)

@@ -1,7 +1,8 @@
 //! `millstream topics`: list, create, describe, delete.
 
 use client::admin::{ConfigResource, NewTopic};
-use client::block_on;
+use client::{ClientError, block_on};
+use protocol::api::ErrorCode;
 
 use super::{admin, table};
 use crate::options::{Cluster, CreateTopicOptions, NamedTopics, key_value};
@@ -24,7 +25,7 @@ pub fn create(options: &CreateTopicOptions) -> Result<(), Failure> {
     }
     let admin = admin(&options.cluster)?;
     for (name, result) in block_on(admin.create_topics(&[topic]))? {
-        let created = result?;
+        let created = result.map_err(|error| not_created(&error))?;
         match created.partitions {
             count @ 0.. => print(&format!("created topic {name} with {count} partition(s)\n"))?,
             _ => print(&format!("created topic {name}\n"))?,
@@ -38,7 +39,7 @@ pub fn describe(options: &NamedTopics) -> Result<(), Failure> {
     let admin = admin(&options.cluster)?;
     let names: Vec<&str> = options.names.iter().map(String::as_str).collect();
     for (name, result) in block_on(admin.describe_topics(&names))? {
-        let topic = result?;
+        let topic = result.map_err(|error| not_there(&name, error))?;
         let configs = block_on(admin.describe_configs(&[ConfigResource::Topic(name.to_string())]))?;
         let mut settings = Vec::new();
         for (_, entries) in configs {
@@ -77,8 +78,27 @@ pub fn delete(options: &NamedTopics) -> Result<(), Failure> {
     for (name, result) in block_on(admin.delete_topics(&names))? {
         match result {
             Ok(()) => print(&format!("deleted topic {name}\n"))?,
-            Err(error) => failed = failed.or(Some(error)),
+            Err(error) => failed = failed.or(Some(not_there(&name, error))),
         }
     }
-    failed.map_or(Ok(()), |error| Err(error.into()))
+    failed.map_or(Ok(()), Err)
+}
+
+fn not_there(name: &str, error: ClientError) -> Failure {
+    if error.code() == Some(ErrorCode::UnknownTopicOrPartition) {
+        return Failure::new(format!("there is no topic {name}"))
+            .hint("`millstream topics list` shows those that there are");
+    }
+    error.into()
+}
+
+fn not_created(error: &ClientError) -> Failure {
+    let failure = Failure::new(error.to_string());
+    match error.code() {
+        Some(ErrorCode::TopicAlreadyExists) => failure.hint("`millstream topics describe` shows it"),
+        Some(ErrorCode::InvalidTopicException) => failure.hint("name it otherwise"),
+        Some(ErrorCode::InvalidReplicationFactor) => failure.hint("leave --replication-factor out"),
+        Some(ErrorCode::InvalidConfig) => failure.hint("correct that --set"),
+        _ => failure,
+    }
 }
