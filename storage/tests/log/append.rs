@@ -1,5 +1,7 @@
 //! Appending: offsets, checks, roll, what a restart finds.
 
+use std::sync::Arc;
+
 use base::Clock;
 use protocol::api::Pieces;
 use protocol::record::{BatchHeader, BuilderOptions, batches};
@@ -222,4 +224,102 @@ fn older_leader_epoch_is_fenced() {
     log.append(&Pieces::from(batch(&[("a", "1")])), AppendOptions::client(5, machine.clock.now())).unwrap();
     assert_eq!(log.leader_epoch_end_offset(4).end_offset, 0);
     assert_eq!(log.leader_epoch_end_offset(5).end_offset, 1);
+}
+
+/// The second version of the transaction protocol: markers carry a higher epoch than the data, and a producer of whom
+/// nothing is known begins at sequence 0.
+#[test]
+fn second_transaction_version_asks_for_more() {
+    let machine = Machine::new(Durability::Process);
+    let directory = machine.open();
+    let log = machine.partition(&directory);
+    let now = machine.clock.now();
+    let send = |epoch, sequence| {
+        let sent = batch_with(transactional(4, epoch, sequence), START_MS, &[("a", "1")]);
+        log.append(&Pieces::from(sent), AppendOptions { transaction_version: 2, ..AppendOptions::client(0, now) })
+    };
+    let end = |epoch, coordinator_epoch| {
+        let marker = marker_of_coordinator(4, epoch, true, START_MS, coordinator_epoch);
+        let options = AppendOptions { transaction_version: 2, ..AppendOptions::coordinator(0, now) };
+        log.append(&Pieces::from(marker), options)
+    };
+    let kind = |result: Result<_, storage::log::AppendError>| result.map(|_| ()).unwrap_err().kind;
+    assert_eq!(kind(send(0, 3)), AppendErrorKind::OutOfOrderSequence);
+    assert_eq!(send(0, 0).unwrap().base_offset, 0);
+    assert_eq!(kind(end(0, 5)), AppendErrorKind::InvalidProducerEpoch);
+    assert_eq!(log.offsets().last_stable, 0);
+    end(1, 5).unwrap();
+    assert_eq!(log.offsets().last_stable, 2);
+    // Sent again, for the coordinator did not hear the answer: it is written again and changes nothing.
+    end(1, 5).unwrap();
+    assert_eq!((log.offsets().last_stable, log.offsets().log_end), (3, 3));
+    assert_eq!(kind(end(2, 4)), AppendErrorKind::TransactionCoordinatorFenced);
+    assert_eq!(kind(send(0, 1)), AppendErrorKind::InvalidProducerEpoch);
+    send(1, 0).unwrap();
+    assert_eq!(log.producer(4).unwrap().current_transaction_first_offset, 3);
+}
+
+/// Producers, open transactions and the newest batch of each come back from snapshots after a clean shutdown, and from
+/// the batches after a crash.
+#[test]
+fn producers_and_open_transactions_survive_restarts() {
+    for clean in [true, false] {
+        let machine = Machine::new(Durability::Process).with("internal.segment.bytes", "300");
+        let directory = machine.open();
+        let log = machine.partition(&directory);
+        for sequence in 0..6 {
+            machine.append(&log, batch_with(producer(1, 2, sequence), START_MS, &[("a", "1")])).unwrap();
+        }
+        machine.append(&log, batch_with(transactional(2, 0, 0), START_MS, &[("b", "1")])).unwrap();
+        for sequence in 6..12 {
+            machine.append(&log, batch_with(producer(1, 2, sequence), START_MS, &[("a", "1")])).unwrap();
+        }
+        machine.append(&log, batch_with(transactional(3, 0, 0), START_MS, &[("c", "1")])).unwrap();
+        machine.coordinator_append(&log, marker(3, 0, false, START_MS)).unwrap();
+        let (producers, offsets) = (log.producers(), log.offsets());
+        assert_eq!((offsets.last_stable, offsets.high_watermark), (6, 15));
+        if clean {
+            directory.close().unwrap();
+        }
+        drop((log, directory));
+        machine.files.kill();
+        let directory = machine.open();
+        let log = machine.partition(&directory);
+        assert_eq!((log.producers(), log.offsets()), (producers, offsets), "clean: {clean}");
+        assert!(machine.append(&log, batch_with(producer(1, 2, 11), START_MS, &[("a", "1")])).unwrap().duplicate);
+        let read = log.read(13, 1 << 20, ReadLimit::LogEnd, true).unwrap();
+        assert_eq!(read.aborted, None);
+        machine.coordinator_append(&log, marker(2, 0, true, START_MS)).unwrap();
+        assert_eq!(log.offsets().last_stable, 16);
+        let read = log.read(13, 1 << 20, ReadLimit::LastStable, true).unwrap();
+        let aborted: Vec<_> = read.aborted.unwrap().iter().map(|one| (one.producer_id, one.first_offset)).collect();
+        assert_eq!(aborted, [(3, 13)]);
+    }
+}
+
+/// Group commit: one step syncs what all partitions have appended, however often, and moves each high watermark once.
+#[test]
+fn one_step_commits_for_all_who_wait() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let machine = Machine::new(Durability::Power);
+    let directory = machine.open();
+    let logs: Vec<_> = (0..20)
+        .map(|number| {
+            let name = base::TopicPartition::new("orders", number);
+            directory.create_partition(&name, uuid::Uuid::from_u128(7), machine.log_config()).unwrap()
+        })
+        .collect();
+    let advances = Arc::new(AtomicUsize::new(0));
+    for log in &logs {
+        let advances = Arc::clone(&advances);
+        log.on_advance(Arc::new(move || _ = advances.fetch_add(1, Ordering::SeqCst)));
+        for value in ["1", "2", "3"] {
+            machine.append(log, batch(&[("a", value)])).unwrap();
+        }
+        assert_eq!(log.offsets().high_watermark, 0);
+    }
+    let step = directory.flusher().step();
+    assert_eq!((step.partitions, step.failed, advances.load(Ordering::SeqCst)), (20, 0, 20));
+    assert!(logs.iter().all(|log| log.offsets().high_watermark == 3));
+    assert!(!directory.flusher().has_work());
 }

@@ -108,7 +108,11 @@ pub fn transactional(id: i64, epoch: i16, base_sequence: i32) -> BuilderOptions 
 }
 
 pub fn marker(id: i64, epoch: i16, committed: bool, timestamp: i64) -> Bytes {
-    let marker = protocol::record::EndTransactionMarker { committed, coordinator_epoch: 0 };
+    marker_of_coordinator(id, epoch, committed, timestamp, 0)
+}
+
+pub fn marker_of_coordinator(id: i64, epoch: i16, committed: bool, timestamp: i64, coordinator_epoch: i32) -> Bytes {
+    let marker = protocol::record::EndTransactionMarker { committed, coordinator_epoch };
     let options = BuilderOptions {
         producer_id: id,
         producer_epoch: epoch,

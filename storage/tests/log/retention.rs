@@ -2,6 +2,7 @@
 
 use base::Clock;
 use protocol::record::BuilderOptions;
+use storage::error::ErrorKind;
 use storage::files::Files;
 use storage::log::{Durability, ReadLimit};
 
@@ -122,4 +123,53 @@ fn silent_producers_are_forgotten() {
     machine.clock.advance_ms(86_400_001);
     directory.step(machine.clock.now());
     assert_eq!(log.producers().iter().map(|one| one.producer_id).collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn records_are_deleted_up_to_the_high_watermark_only() {
+    let machine = Machine::new(Durability::Power);
+    let directory = machine.open();
+    let log = machine.partition(&directory);
+    fill(&machine, &log, 3);
+    directory.flusher().step();
+    fill(&machine, &log, 2);
+    assert_eq!(log.delete_records(4).unwrap_err().kind(), ErrorKind::OutOfRange);
+    assert_eq!(log.delete_records(-2).unwrap_err().kind(), ErrorKind::OutOfRange);
+    assert_eq!(log.delete_records(2).unwrap(), 2);
+    // Never back.
+    assert_eq!(log.delete_records(1).unwrap(), 2);
+    assert_eq!(log.delete_records(-1).unwrap(), 3);
+    assert_eq!(log.read(2, 1, ReadLimit::LogEnd, true).unwrap_err().kind(), ErrorKind::OutOfRange);
+    assert_eq!(records(&log, ReadLimit::LogEnd).len(), 2);
+}
+
+#[test]
+fn record_of_the_future_keeps_its_segment_and_those_behind_it() {
+    let machine = Machine::new(Durability::Process).with("internal.segment.bytes", "200").with("retention.ms", "60000");
+    let directory = machine.open();
+    let log = machine.partition(&directory);
+    fill(&machine, &log, 4);
+    let options = BuilderOptions::default();
+    machine.append(&log, batch_with(options, START_MS + 3_000_000, &[("k", "from the future")])).unwrap();
+    fill(&machine, &log, 4);
+    machine.clock.advance_ms(120_000);
+    log.apply_retention(machine.clock.now()).unwrap();
+    assert_eq!(log.offsets().log_start, 4);
+    machine.clock.advance_ms(3_000_000);
+    log.apply_retention(machine.clock.now()).unwrap();
+    assert_eq!(log.offsets().log_start, 9);
+}
+
+#[test]
+fn without_timestamps_the_time_of_the_file_counts() {
+    let machine = Machine::new(Durability::Process).with("internal.segment.bytes", "200").with("retention.ms", "60000");
+    let directory = machine.open();
+    let log = machine.partition(&directory);
+    for _ in 0..4 {
+        machine.append(&log, batch_with(BuilderOptions::default(), -1, &[("k", "0123456789")])).unwrap();
+    }
+    machine.clock.advance_ms(60_000);
+    assert_eq!(log.apply_retention(machine.clock.now()).unwrap(), 0);
+    machine.clock.advance_ms(1);
+    assert_eq!(log.apply_retention(machine.clock.now()).unwrap(), 2);
 }
