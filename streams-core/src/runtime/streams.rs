@@ -237,7 +237,7 @@ impl Streams {
     }
 
     /// Waits until everything that is in the input topics at some moment during the call is processed and committed, repartition topics
-    /// included, by whichever instance of the application.
+    /// included, by whichever instance of the application, and until this instance runs its tasks, so that its stores can be read.
     ///
     /// # Errors
     /// The application ended, or the brokers cannot be reached.
@@ -245,10 +245,11 @@ impl Streams {
         let application = &self.shared.application;
         loop {
             let seen = application.commits();
-            if block_on(caught_up(application))
-                .map_err(|error| StreamsError::caused_by(ErrorKind::Unavailable, error))?
-            {
-                return Ok(());
+            let is_caught_up = block_on(caught_up(application))
+                .map_err(|error| StreamsError::caused_by(ErrorKind::Unavailable, error))?;
+            if is_caught_up {
+                let state = application.wait_for_state(|state| state >= State::Running, None);
+                return self.check(state == State::Running, || format!("the application is {state}"));
             }
             self.check(!self.state().is_final(), || "the application has ended".to_owned())?;
             // Other instances' commits are not heard of, hence the bound.
@@ -351,8 +352,8 @@ async fn caught_up(application: &Application) -> Result<bool, client::ClientErro
         );
     }
     let starts: Vec<_> = ends.iter().map(|(partition, _)| (partition.clone(), OffsetSpec::Earliest)).collect();
-    let ends = admin.list_offsets(&ends).await?;
-    let starts = admin.list_offsets(&starts).await?;
+    // Before the ends: what was written to a repartition topic before this commit is then among them, and nothing is missed
+    // that was written between two looks.
     let group = application.built.config().application_id();
     let committed: HashMap<TopicPartition, i64> = admin
         .list_group_offsets(group)
@@ -360,6 +361,8 @@ async fn caught_up(application: &Application) -> Result<bool, client::ClientErro
         .into_iter()
         .map(|(partition, committed)| (partition, committed.offset))
         .collect();
+    let starts = admin.list_offsets(&starts).await?;
+    let ends = admin.list_offsets(&ends).await?;
     for ((partition, end), (_, start)) in ends.into_iter().zip(starts) {
         let (end, start) = (end?.offset, start?.offset);
         // An empty partition is never committed.

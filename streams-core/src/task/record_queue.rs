@@ -76,14 +76,15 @@ pub(crate) struct TypedQueue<K, V> {
     /// Index of the partition among the task's inputs.
     source: u32,
     partition: TopicPartition,
-    waiting: VecDeque<RecordBatch>,
+    /// Batches, each with the offset from which on its records are wanted.
+    waiting: VecDeque<(RecordBatch, Offset)>,
     current: Option<Records>,
     /// Records in `waiting` and `current`.
     undecoded: usize,
     head: Option<Queued<K, V>>,
     taken: Option<Queued<K, V>>,
     partition_time: Timestamp,
-    /// Records below this one are not wanted.
+    /// Records below this one are not wanted. Of the records being read only: those that wait are not skipped by what is fetched later.
     from: Offset,
     /// Behind the last batch that was added.
     position: Offset,
@@ -148,7 +149,8 @@ impl<K, V> TypedQueue<K, V> {
                     None => self.current = None,
                 }
             }
-            let Some(batch) = self.waiting.pop_front() else { return Ok(None) };
+            let Some((batch, from)) = self.waiting.pop_front() else { return Ok(None) };
+            self.from = self.from.max(from);
             self.current = Some(batch.records().map_err(|error| self.corrupt(error, batch.header().base_offset))?);
         }
     }
@@ -249,18 +251,18 @@ impl<K: Clone + 'static, V: Clone + 'static> SourceQueue for TypedQueue<K, V> {
     }
 
     fn push(&mut self, fetched: &Bytes, from: Offset) -> Result<usize, StreamsError> {
-        self.from = self.from.max(from);
+        let from = self.from.max(from);
         let mut added = 0;
         for batch in batches(fetched) {
             let batch = batch.map_err(|error| self.corrupt(error, from))?;
             let header = batch.header();
             let next = header.next_offset();
             self.leader_epoch = header.leader_epoch;
-            if next > self.from && !header.attributes.is_control() {
-                let below = (self.from - header.base_offset).clamp(0, i64::from(i32::MAX)) as usize;
+            if next > from && !header.attributes.is_control() {
+                let below = (from - header.base_offset).clamp(0, i64::from(i32::MAX)) as usize;
                 added += (header.record_count.max(0) as usize).saturating_sub(below);
                 self.undecoded += header.record_count.max(0) as usize;
-                self.waiting.push_back(batch);
+                self.waiting.push_back((batch, from));
             }
             self.position = self.position.max(next);
         }

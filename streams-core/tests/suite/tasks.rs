@@ -207,6 +207,16 @@ fn the_committed_offset_is_the_next_record_queued() {
 }
 
 #[test]
+fn what_is_fetched_later_does_not_skip_what_still_waits() {
+    let mut harness = Harness::new(&passing(&["a"]), StreamsConfig::new("app"), &["a"]);
+    harness.feed("a", 0, &[("a", "0", 1), ("a", "1", 2), ("a", "2", 3)]).unwrap();
+    harness.feed("a", 3, &[("a", "3", 4), ("a", "4", 5)]).unwrap();
+    harness.feed("a", 5, &[("a", "5", 6)]).unwrap();
+    assert_eq!(harness.task.process(9, at(0)).unwrap(), 6);
+    assert_eq!(harness.take_sent(), "out:a=0@1 out:a=1@2 out:a=2@3 out:a=3@4 out:a=4@5 out:a=5@6");
+}
+
+#[test]
 fn control_batches_are_passed_over() {
     let mut harness = Harness::new(&passing(&["a"]), StreamsConfig::new("app"), &["a"]);
     let marker = control_marker_at(2);
