@@ -4,7 +4,6 @@
 //! since its last sync. A crash keeps of the former any part (none, a prefix with a torn last write, holes of zeros) and
 //! of the latter the first few, since file systems journal names in order.
 
-use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
@@ -15,6 +14,10 @@ use base::{Clock, Rng, Timestamp};
 use parking_lot::Mutex;
 
 use super::{Entry, FileHandle, FileLock, Files, Metadata, OpenMode};
+
+mod nodes;
+
+use nodes::{Change, FileNode, FolderNode, Node, NodeId};
 
 /// An operation that [`SimFiles::fail_next`] makes fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,77 +32,7 @@ pub enum Fault {
     Name,
 }
 
-type NodeId = u64;
-
 const ROOT: NodeId = 0;
-/// Unit in which a torn write tears.
-const SECTOR: usize = 512;
-
-enum Change {
-    Write { position: usize, bytes: Vec<u8> },
-    SetLen(usize),
-}
-
-impl Change {
-    fn apply(&self, content: &mut Vec<u8>) {
-        match self {
-            Self::Write { position, bytes } => {
-                let end = position + bytes.len();
-                if content.len() < end {
-                    content.resize(end, 0);
-                }
-                content[*position..end].copy_from_slice(bytes);
-            }
-            Self::SetLen(len) => content.resize(*len, 0),
-        }
-    }
-}
-
-#[derive(Default)]
-struct FileNode {
-    content: Vec<u8>,
-    durable: Vec<u8>,
-    changes: Vec<Change>,
-    modified_ms: Timestamp,
-    locked_by: Option<u64>,
-}
-
-enum NameChange {
-    Set(String, NodeId),
-    Remove(String),
-    Rename { from: String, to: String, node: NodeId },
-}
-
-#[derive(Default)]
-struct FolderNode {
-    names: BTreeMap<String, NodeId>,
-    durable: BTreeMap<String, NodeId>,
-    changes: Vec<NameChange>,
-    modified_ms: Timestamp,
-}
-
-impl FolderNode {
-    fn set(&mut self, name: &str, node: NodeId) {
-        self.names.insert(name.to_owned(), node);
-        self.changes.push(NameChange::Set(name.to_owned(), node));
-    }
-
-    fn rename(&mut self, from: &str, to: &str, node: NodeId) {
-        self.names.remove(from);
-        self.names.insert(to.to_owned(), node);
-        self.changes.push(NameChange::Rename { from: from.to_owned(), to: to.to_owned(), node });
-    }
-
-    fn remove(&mut self, name: &str) {
-        self.names.remove(name);
-        self.changes.push(NameChange::Remove(name.to_owned()));
-    }
-}
-
-enum Node {
-    File(FileNode),
-    Folder(FolderNode),
-}
 
 struct InjectedFault {
     fault: Fault,
@@ -229,25 +162,8 @@ impl SimFiles {
         ids.sort_unstable();
         for id in ids {
             match disk.nodes.get_mut(&id) {
-                Some(Node::File(file)) => crash_file(file, rng),
-                Some(Node::Folder(folder)) => {
-                    let kept = rng.below(folder.changes.len() as u64 + 1) as usize;
-                    for change in folder.changes.drain(..).take(kept) {
-                        match change {
-                            NameChange::Set(name, node) => {
-                                folder.durable.insert(name, node);
-                            }
-                            NameChange::Remove(name) => {
-                                folder.durable.remove(&name);
-                            }
-                            NameChange::Rename { from, to, node } => {
-                                folder.durable.remove(&from);
-                                folder.durable.insert(to, node);
-                            }
-                        }
-                    }
-                    folder.names = folder.durable.clone();
-                }
+                Some(Node::File(file)) => file.crash(rng),
+                Some(Node::Folder(folder)) => folder.crash(rng),
                 None => {}
             }
         }
@@ -282,50 +198,6 @@ impl SimFiles {
     pub fn used_bytes(&self) -> u64 {
         self.disk.lock().used
     }
-}
-
-/// What is left of one file. The four outcomes are those seen on real disks.
-fn crash_file(file: &mut FileNode, rng: &mut Rng) {
-    file.locked_by = None;
-    let changes = std::mem::take(&mut file.changes);
-    let mut content = std::mem::take(&mut file.durable);
-    match rng.below(4) {
-        // Nothing reached the disk.
-        0 => {}
-        // Everything did.
-        1 => changes.iter().for_each(|change| change.apply(&mut content)),
-        // The first few, the last of them in part.
-        2 => {
-            let kept = rng.below(changes.len() as u64 + 1) as usize;
-            changes[..kept].iter().for_each(|change| change.apply(&mut content));
-            if let Some(Change::Write { position, bytes }) = changes.get(kept) {
-                let part = rng.below(bytes.len() as u64 + 1) as usize;
-                Change::Write { position: *position, bytes: bytes[..part].to_vec() }.apply(&mut content);
-            }
-        }
-        // The size, but not every sector.
-        _ => {
-            for change in &changes {
-                match change {
-                    Change::SetLen(_) => change.apply(&mut content),
-                    Change::Write { position, bytes } => {
-                        let end = position + bytes.len();
-                        if content.len() < end {
-                            content.resize(end, 0);
-                        }
-                        for (index, sector) in bytes.chunks(SECTOR).enumerate() {
-                            if rng.chance(1, 2) {
-                                let at = position + index * SECTOR;
-                                content[at..at + sector.len()].copy_from_slice(sector);
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-    file.durable.clone_from(&content);
-    file.content = content;
 }
 
 struct SimFile {
