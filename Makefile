@@ -2,7 +2,7 @@
 # One profile (release, overflow checks on) for everything, so that RocksDB is compiled once.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help test fmt clippy docs
+.PHONY: help test interop fmt clippy docs
 SETUP := . xtask/setup.sh &&
 TARGET := $${CARGO_TARGET_DIR:-target}
 
@@ -12,6 +12,9 @@ help: ## what can be done here
 test: ## builds everything, tests the libraries
 	@$(SETUP) cargo build --release --workspace
 	@$(SETUP) cargo test --release --lib --tests -p base -p protocol -p storage -p broker -p client -p streams-core -p streams-dsl -p cli
+
+interop: ## kcat and Apache Kafka's console clients and tools against our broker (needs kcat, Java, Maven)
+	@tests/interop/run.sh
 
 fmt: ## check the formatting
 	@cargo fmt --all --check

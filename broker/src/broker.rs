@@ -92,6 +92,9 @@ impl Broker {
         if config.data_dir.as_os_str().is_empty() {
             return Err(BrokerError::Config("log.dirs is not set\nname the directory that holds the data".to_owned()));
         }
+        for key in crate::effects::without_effect(&config.explicit) {
+            tracing::warn!("the broker property {key} has no effect in this broker");
+        }
         let topic_defaults = config.topic_defaults(&config.explicit);
         changes::log_config(&topic_defaults, &Settings::new())
             .map_err(|refusal| BrokerError::Config(refusal.message))?;

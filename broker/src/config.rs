@@ -153,6 +153,7 @@ impl BrokerConfig {
         for (key, value) in &explicit {
             check(key, value)?;
         }
+        crate::effects::refuse_unkept_promises(&explicit)?;
         let reader = Reader { explicit: &explicit };
         let data_dir = reader.text("log.dirs").or_else(|| reader.text("log.dir")).unwrap_or_default();
         if data_dir.contains(',') {

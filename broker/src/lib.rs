@@ -13,6 +13,7 @@ mod controller;
 mod data_directory;
 pub mod dispatch;
 mod driver;
+pub mod effects;
 pub mod error;
 pub mod group;
 pub mod handlers;

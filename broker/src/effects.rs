@@ -1,0 +1,112 @@
+//! Which broker properties do something here. Kafka has many more; those are known by name, so that a file written for
+//! Kafka can be used, but said at the start to have no effect. Those that promise protection are refused.
+
+use std::collections::BTreeMap;
+
+use crate::config::TOPIC_DEFAULTS;
+use crate::error::BrokerError;
+use crate::properties::PROPERTIES;
+
+/// Properties that are read, besides those that give topics their defaults ([`TOPIC_DEFAULTS`]). Sorted.
+pub const WITH_EFFECT: &[&str] = &[
+    "auto.create.topics.enable",
+    "broker.id",
+    "cluster.id",
+    "connections.max.idle.ms",
+    "delete.topic.enable",
+    "durability",
+    "fetch.max.bytes",
+    "group.initial.rebalance.delay.ms",
+    "group.max.session.timeout.ms",
+    "group.max.size",
+    "group.min.session.timeout.ms",
+    "log.cleaner.backoff.ms",
+    "log.cleaner.dedupe.buffer.size",
+    "log.cleaner.enable",
+    "log.dir",
+    "log.dirs",
+    "log.flush.offset.checkpoint.interval.ms",
+    "log.retention.check.interval.ms",
+    "max.connections",
+    "max.incremental.fetch.session.cache.slots",
+    "max.request.partition.size.limit",
+    "node.id",
+    "num.network.threads",
+    "num.partitions",
+    "offset.metadata.max.bytes",
+    "offsets.commit.timeout.ms",
+    "offsets.retention.check.interval.ms",
+    "offsets.retention.minutes",
+    "offsets.topic.num.partitions",
+    "offsets.topic.segment.bytes",
+    "producer.id.expiration.check.interval.ms",
+    "producer.id.expiration.ms",
+    "replica.high.watermark.checkpoint.interval.ms",
+    "socket.request.max.bytes",
+    "transaction.state.log.num.partitions",
+];
+
+/// Properties that may only keep their default: whoever sets them counts on something that is not there. Sorted.
+pub const REFUSED: &[&str] = &[
+    "alter.config.policy.class.name",
+    "authorizer.class.name",
+    "client.quota.callback.class",
+    "controller.quorum.bootstrap.servers",
+    "controller.quorum.voters",
+    "create.topic.policy.class.name",
+    "sasl.enabled.mechanisms",
+    "security.inter.broker.protocol",
+];
+
+/// Refuses settings that count on what is not there.
+pub(crate) fn refuse_unkept_promises(explicit: &BTreeMap<String, String>) -> Result<(), BrokerError> {
+    for (key, value) in explicit {
+        if REFUSED.binary_search(&key.as_str()).is_err() {
+            continue;
+        }
+        let default =
+            PROPERTIES.binary_search_by(|(name, ..)| (*name).cmp(key)).map_or("", |index| PROPERTIES[index].2);
+        if value.trim() != default {
+            return Err(BrokerError::Config(format!(
+                "{key}={value}: this broker does not have what that asks for\nleave the property out, or use a broker \
+                 that has it"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// What was set and does nothing.
+pub(crate) fn without_effect(explicit: &BTreeMap<String, String>) -> impl Iterator<Item = &str> {
+    let gives_default = |key: &str| TOPIC_DEFAULTS.iter().any(|(_, names)| names.iter().any(|(name, _)| *name == key));
+    explicit.keys().map(String::as_str).filter(move |key| {
+        WITH_EFFECT.binary_search(key).is_err() && REFUSED.binary_search(key).is_err() && !gives_default(key)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
+        entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn lists_are_sorted_and_name_known_properties() {
+        for list in [WITH_EFFECT, REFUSED] {
+            assert!(list.windows(2).all(|pair| pair[0] < pair[1]));
+            for name in list {
+                assert!(PROPERTIES.iter().any(|(known, ..)| known == name), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn protection_that_is_not_there_is_refused_and_idle_settings_are_found() {
+        assert!(refuse_unkept_promises(&set(&[("authorizer.class.name", "Acl")])).is_err());
+        assert!(refuse_unkept_promises(&set(&[("security.inter.broker.protocol", "PLAINTEXT")])).is_ok());
+        let settings = set(&[("num.io.threads", "8"), ("num.partitions", "3"), ("log.retention.hours", "1")]);
+        assert_eq!(without_effect(&settings).collect::<Vec<_>>(), ["num.io.threads"]);
+    }
+}
