@@ -9,7 +9,7 @@ set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 root="$here/../.."
 only="${ONLY:-.}"
-limit="${CHECK_TIMEOUT:-120}"
+limit="${CHECK_TIMEOUT:-180}"
 scratch="$(mktemp -d -t millstream-interop.XXXXXX)"
 broker_pid=""
 passed=0 failed=0
