@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::task::Waker;
 
 use base::{Now, Offset, TopicPartition};
-use client::ClientError;
+use client::{ClientError, Step};
 use client::consumer::{CommitTicket, ConsumerCore, OffsetAndMetadata};
 use client::producer::FlushMark;
 
@@ -60,7 +60,7 @@ impl Commit {
         &self.offsets
     }
 
-    /// Makes progress; true when the commit is complete.
+    /// Makes progress; whether the commit is complete, and when to go on with it.
     ///
     /// # Errors
     /// `TaskMigrated` when the group has moved on: what was not committed belongs to others now.
@@ -71,20 +71,21 @@ impl Commit {
         consumer: &mut ConsumerCore,
         now: Now,
         waker: &Waker,
-    ) -> Result<bool, StreamsError> {
+    ) -> Result<(bool, Step), StreamsError> {
+        let mut step = Step::IDLE;
         if let Stage::Flushing { mark, offsets } = &mut self.stage {
-            let _ = collector.borrow_mut().step(now, waker)?;
+            step = collector.borrow_mut().step(now, waker)?;
             if !collector.borrow_mut().producer().is_flush_done(*mark) {
-                return Ok(false);
+                return Ok((false, step));
             }
             let ticket = consumer.commit(std::mem::take(offsets));
             self.stage = Stage::Offsets { ticket };
         }
         if let Stage::Offsets { ticket } = &self.stage {
             // Sends the request, and with the embedded broker takes its answer.
-            let _ = consumer.step(now, waker);
+            step = step.and(consumer.step(now, waker));
             match consumer.commit_result(*ticket) {
-                None => return Ok(false),
+                None => return Ok((false, step)),
                 Some(Ok(())) => {}
                 Some(Err(error @ (ClientError::Rebalanced(_) | ClientError::Fenced(_)))) => {
                     return Err(StreamsError::caused_by(ErrorKind::TaskMigrated, error));
@@ -97,6 +98,6 @@ impl Commit {
                 task.post_commit()?;
             }
         }
-        Ok(true)
+        Ok((true, step))
     }
 }

@@ -155,7 +155,7 @@ impl StreamThread {
         }
         self.note_member()?;
         if self.commit.is_some() {
-            step.did_work |= self.advance_commit(now, waker)?;
+            step = step.and(self.advance_commit(now, waker)?);
             if self.commit.is_some() {
                 return Ok(step);
             }
@@ -293,9 +293,9 @@ impl StreamThread {
         }
     }
 
-    fn advance_commit(&mut self, now: Now, waker: &Waker) -> Result<bool, StreamsError> {
-        let Some((mut commit, reason)) = self.commit.take() else { return Ok(false) };
-        let done = match self.tasks.step_commit(&mut commit, &mut self.consumer, now, waker) {
+    fn advance_commit(&mut self, now: Now, waker: &Waker) -> Result<Step, StreamsError> {
+        let Some((mut commit, reason)) = self.commit.take() else { return Ok(Step::IDLE) };
+        let (done, step) = match self.tasks.step_commit(&mut commit, &mut self.consumer, now, waker) {
             Ok(done) => done,
             Err(error) if error.kind() == ErrorKind::TaskMigrated => {
                 tracing::warn!(%error, "the commit came too late: all tasks are closed, and the thread rejoins");
@@ -303,18 +303,18 @@ impl StreamThread {
                 self.own.lock().running.clear();
                 self.consumer.revocation_done();
                 self.consumer.request_rejoin("a commit was refused");
-                return Ok(true);
+                return Ok(Step { did_work: true, ..Step::IDLE });
             }
             Err(error) => return Err(error),
         };
         if !done {
             self.commit = Some((commit, reason));
-            return Ok(false);
+            return Ok(step);
         }
         self.application.committed();
         self.purge.committed(commit.offsets(), now);
         self.committed(reason)?;
-        Ok(true)
+        Ok(Step { did_work: true, ..step })
     }
 
     /// What follows a commit.

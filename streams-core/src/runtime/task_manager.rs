@@ -247,7 +247,7 @@ impl TaskManager {
         consumer: &mut ConsumerCore,
         now: Now,
         waker: &Waker,
-    ) -> Result<bool, StreamsError> {
+    ) -> Result<(bool, Step), StreamsError> {
         commit.step(&mut self.tasks, &self.collector, consumer, now, waker)
     }
 
