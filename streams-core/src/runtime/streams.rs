@@ -391,7 +391,10 @@ fn drive(shared: &Arc<Shared>, index: usize) {
     let waker = Waker::from(Arc::clone(&unpark));
     *shared.lanes[index].waker.lock() = Some(waker.clone());
     loop {
-        let Err(error) = run_to_end(shared, index, &unpark, &waker) else { break };
+        // A panic in a processor ends this thread as an error does, and is told in the same ways.
+        let run = std::panic::AssertUnwindSafe(|| run_to_end(shared, index, &unpark, &waker));
+        let ended = std::panic::catch_unwind(run).unwrap_or_else(|panic| Err(panicked(&*panic)));
+        let Err(error) = ended else { break };
         tracing::error!(
             application = shared.application.built.config().application_id(),
             thread = index + 1,
@@ -418,6 +421,11 @@ fn drive(shared: &Arc<Shared>, index: usize) {
         // Legal only after an error; a clean close is completed by whoever closes.
         shared.application.become_state(State::Error);
     }
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> StreamsError {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    StreamsError::new(ErrorKind::Processing, format!("a stream thread panicked: {}", text.unwrap_or("(no message)")))
 }
 
 fn run_to_end(shared: &Shared, index: usize, unpark: &Unpark, waker: &Waker) -> Result<(), StreamsError> {
