@@ -78,7 +78,8 @@ fn count(options: &Common) -> Result<(), Failure> {
     }
     home.create_topic(COUNTS, 4, &[("cleanup.policy", "compact")])?;
     let config = home.config("word-count", options)?;
-    let app = Streams::builder(topology(lines, screen.clone())?, config, home.client()).with_metrics(metrics).start()?;
+    let app =
+        Streams::builder(topology(lines, screen.clone())?, config, home.client()).with_metrics(metrics).start()?;
 
     let mut feeder = Feeder::open(&home, lines)?;
     for source in sources.iter_mut().filter(|source| source.is_resumable) {
@@ -98,15 +99,7 @@ fn count(options: &Common) -> Result<(), Failure> {
     app.close()?;
     home.close()?;
 
-    let seconds = screen.elapsed_ms() as f64 / 1000.0;
-    let rate = screen.processed() as f64 / seconds.max(0.001);
-    drop(ticking);
-    screen.say(&format!(
-        "{} records processed in {seconds:.2} s, {}/s; {} different words",
-        grouped(screen.processed()),
-        grouped(rate as u64),
-        grouped(counts.len() as u64)
-    ));
+    screen.done(ticking, &format!("{} different words", grouped(counts.len() as u64)));
     counts.sort_unstable_by(|(a, m), (b, n)| n.cmp(m).then_with(|| a.cmp(b)));
     print(&counts.iter().map(|(word, count)| format!("{word}\t{count}\n")).collect::<String>())
 }

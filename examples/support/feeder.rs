@@ -47,9 +47,8 @@ impl Feeder {
     pub fn open(home: &Home, topic: &str) -> Result<Self, Failure> {
         let notes = format!("{topic}-sources");
         home.create_topic(&notes, 1, &[("cleanup.policy", "compact")])?;
-        let config = ProducerConfig::default()
-            .max_request_size(LINE_BYTES_MAX + 1024)
-            .buffer_memory(2 * LINE_BYTES_MAX);
+        let config =
+            ProducerConfig::default().max_request_size(LINE_BYTES_MAX + 1024).buffer_memory(2 * LINE_BYTES_MAX);
         let producer = Producer::new(home.client(), config)?;
         let partitions = block_on(producer.partition_count(topic))?.max(1) as usize;
         let mut feeder =
@@ -61,12 +60,17 @@ impl Feeder {
 
     fn read_notes(&mut self, home: &Home) -> Result<(), Failure> {
         let notes = [TopicPartition::new(self.notes.as_str(), 0)];
-        read(home, &notes, |_, start, end| (start < end).then_some(start), |record| {
-            let (Some(name), Some(ends)) = (record.key, record.value) else { return };
-            if let Ok(ends) = serde_json::from_slice::<Ends>(&ends) {
-                self.reached.insert(String::from_utf8_lossy(&name).into_owned(), ends);
-            }
-        })?;
+        read(
+            home,
+            &notes,
+            |_, start, end| (start < end).then_some(start),
+            |record| {
+                let (Some(name), Some(ends)) = (record.key, record.value) else { return };
+                if let Ok(ends) = serde_json::from_slice::<Ends>(&ends) {
+                    self.reached.insert(String::from_utf8_lossy(&name).into_owned(), ends);
+                }
+            },
+        )?;
         // Notes of a topic that had another number of partitions: only what is in all of them is sure.
         for ends in self.reached.values_mut().filter(|ends| ends.len() != self.partitions) {
             let least = ends.iter().min().copied().unwrap_or(0);
@@ -78,20 +82,30 @@ impl Feeder {
     fn read_last_records(&mut self, home: &Home) -> Result<(), Failure> {
         let partitions: Vec<TopicPartition> =
             (0..self.partitions as i32).map(|index| TopicPartition::new(self.topic.as_str(), index)).collect();
-        read(home, &partitions, |_, start, end| (start < end).then_some(end - 1), |record| {
-            let text = |key: &str| {
-                let value = record.headers.last(key)?.value.as_ref()?;
-                std::str::from_utf8(value).ok().map(str::to_owned)
-            };
-            // A record of somebody else's says nothing about sources.
-            let Some((source, end)) = text(SOURCE).zip(text(END).and_then(|end| end.parse::<u64>().ok())) else {
-                return;
-            };
-            let ends = self.reached.entry(source.clone()).or_insert_with(|| vec![0; self.partitions]);
-            let reached = &mut ends[record.partition as usize];
-            *reached = end.max(*reached);
-            self.latest = Some(source);
-        })
+        read(
+            home,
+            &partitions,
+            |_, start, end| (start < end).then_some(end - 1),
+            |record| {
+                let text = |key: &str| {
+                    let value = record.headers.last(key)?.value.as_ref()?;
+                    std::str::from_utf8(value).ok().map(str::to_owned)
+                };
+                // A record of somebody else's says nothing about sources.
+                let Some((source, end)) = text(SOURCE).zip(text(END).and_then(|end| end.parse::<u64>().ok())) else {
+                    return;
+                };
+                let ends = self.reached.entry(source.clone()).or_insert_with(|| vec![0; self.partitions]);
+                let reached = &mut ends[record.partition as usize];
+                *reached = end.max(*reached);
+                self.latest = Some(source);
+            },
+        )
+    }
+
+    /// How many partitions the topic has.
+    pub fn partitions(&self) -> usize {
+        self.partitions
     }
 
     /// Where feeding `source` begins: behind its least complete line.

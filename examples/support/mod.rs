@@ -2,6 +2,8 @@
 //!
 //! None of it belongs to a topology; a program of your own needs `home.rs` at most.
 
+#![allow(dead_code, reason = "each example uses its part")]
+
 pub mod feeder;
 pub mod home;
 pub mod options;
@@ -12,9 +14,9 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use millstream::EmbeddedError;
 use millstream::client::ClientError;
 use millstream::prelude::StreamsError;
-use millstream::EmbeddedError;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -51,7 +53,8 @@ fn explained(message: String) -> Failure {
     if message.contains("No space left on device") || message.contains("os error 28") {
         failure.hint("Free some space and start again with the same --data: nothing that was acknowledged is lost.")
     } else if message.contains("no broker at") {
-        failure.hint("Start one with `millstream broker`, correct --bootstrap HOST:PORT, or leave it out to run embedded.")
+        failure
+            .hint("Start one with `millstream broker`, correct --bootstrap HOST:PORT, or leave it out to run embedded.")
     } else {
         failure
     }

@@ -84,20 +84,24 @@ impl Screen {
         self.shared.say(what);
     }
 
-    /// Milliseconds since the start.
-    pub fn elapsed_ms(&self) -> i64 {
-        self.shared.elapsed_ms()
-    }
-
-    /// Records processed so far.
-    pub fn processed(&self) -> u64 {
-        self.shared.processed()
+    /// Ends the display with a summary: throughput, then `what`.
+    pub fn done(&self, ticking: Ticking, what: &str) {
+        let (elapsed_ms, processed) = (self.shared.elapsed_ms().max(1), self.shared.processed());
+        drop(ticking);
+        self.say(&format!(
+            "{} records processed in {:.2} s, {}/s; {what}",
+            grouped(processed),
+            elapsed_ms as f64 / 1000.0,
+            grouped(processed * 1000 / elapsed_ms as u64)
+        ));
     }
 
     /// Feeding of a source begins at `position`.
     pub fn source(&self, name: &str, position: u64, end: Option<u64>) {
         match (position, end) {
-            (position, Some(end)) if position >= end => self.say(&format!("{name} was read to its end before: nothing to add")),
+            (position, Some(end)) if position >= end => {
+                self.say(&format!("{name} was read to its end before: nothing to add"))
+            }
             (0, _) => self.say(&format!("reading {name}")),
             _ => self.say(&format!("reading {name}, going on behind {position}")),
         }

@@ -35,7 +35,10 @@ pub struct Source {
 
 impl Source {
     /// The files of `--input`; without any, what is piped into standard input, or else `fallback`.
-    pub fn from_input(input: &[PathBuf], fallback: impl FnOnce() -> Result<Self, Failure>) -> Result<Vec<Self>, Failure> {
+    pub fn from_input(
+        input: &[PathBuf],
+        fallback: impl FnOnce() -> Result<Self, Failure>,
+    ) -> Result<Vec<Self>, Failure> {
         if !input.is_empty() {
             return input.iter().map(|path| Self::named(path)).collect();
         }
