@@ -29,7 +29,7 @@ pub use error::{BoxError, ErrorKind, StreamsError};
 pub use processor::{
     Processor, ProcessorContext, PunctuationType, Receive, RecordMetadata, ScheduleId, TimestampExtractor,
 };
-pub use protocol::record::Headers;
+pub use protocol::record::{Header, Headers};
 pub use record::{Change, Record};
 pub use serde::{Serde, SerdeError, SerdeRef};
 pub use store::{

@@ -44,6 +44,12 @@ pub enum SerdeError {
 /// Makes a `T` into bytes and back. Null never reaches a serde: it stays null.
 ///
 /// `topic` is the topic the bytes are of (for stores, their changelog topic), `headers` the record's.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a serde of `{T}`",
+    label = "this does not read and write `{T}`",
+    note = "serdes of the usual types are `StringSerde`, `I64Serde`, `F64Serde`, `BytesSerde`, ...; any type that implements serde's \
+            `Serialize` and `Deserialize` has `Json::<{T}>::new()` and `Bincode::<{T}>::new()`"
+)]
 pub trait Serde<T>: Send + Sync {
     /// Appends the bytes of `value` to `out`.
     ///
@@ -103,6 +109,13 @@ impl<T> Serde<T> for SerdeRef<T> {
 }
 
 /// A type with a serde to be used where none is given.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no default serde",
+    label = "no serde is known for `{Self}`",
+    note = "say which with `with(key serde, value serde)` in place of `default()`; `Json::<{Self}>::new()` or `Bincode::<{Self}>::new()` \
+            fit if `{Self}` implements serde's `Serialize` and `Deserialize`",
+    note = "or implement `DefaultSerde` for `{Self}`"
+)]
 pub trait DefaultSerde: Sized + 'static {
     /// That serde.
     fn default_serde() -> SerdeRef<Self>;

@@ -80,10 +80,8 @@ impl StreamsBuilder {
             Some(name) => name.clone(),
             None => self.graph.next_store_name(&format!("{topic}-")),
         };
-        let source = match &consumed.name {
-            Some(name) => format!("{name}-source"),
-            None => self.graph.next_name(naming::SOURCE),
-        };
+        let source = consumed.name.as_ref().map(|name| format!("{name}-source"));
+        let source = self.graph.name_or(source, naming::SOURCE);
         let name = self.graph.name_or(consumed.name.clone(), naming::TABLE_SOURCE);
         let (node, is_new) = self.graph.source(&[topic.to_owned()], source);
         if !is_new {

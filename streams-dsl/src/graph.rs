@@ -12,6 +12,7 @@ use std::rc::Rc;
 
 use streams_core::{ErrorKind, StreamsError, Topology};
 
+use crate::materialized::Materialized;
 use crate::naming::Names;
 
 /// Adds one operator's nodes and stores to the topology.
@@ -32,14 +33,28 @@ pub(crate) struct Graph {
 pub(crate) struct GraphRef(Rc<RefCell<Graph>>);
 
 impl GraphRef {
-    /// The name given, or `prefix` with the next number.
+    /// The name given, or `prefix` with the next number, which is used up in either case.
     pub(crate) fn name_or(&self, given: Option<String>, prefix: &str) -> String {
-        given.unwrap_or_else(|| self.0.borrow_mut().names.next(prefix))
+        let generated = self.0.borrow_mut().names.next(prefix);
+        given.unwrap_or(generated)
     }
 
     /// `prefix` with the next number.
     pub(crate) fn next_name(&self, prefix: &str) -> String {
         self.0.borrow_mut().names.next(prefix)
+    }
+
+    /// Uses up `count` numbers.
+    pub(crate) fn skip_names(&self, count: u32) {
+        self.0.borrow_mut().names.skip(count);
+    }
+
+    /// Uses up a number for the store name that `count` of Kafka Streams makes and throws away when told how to materialise, but not
+    /// under which name.
+    pub(crate) fn name_of_count<K, V>(&self, materialized: &Materialized<K, V>) {
+        if materialized.is_given && materialized.name.is_none() {
+            self.skip_names(1);
+        }
     }
 
     /// `prefix` with `STATE-STORE-` and the next number.

@@ -1,5 +1,8 @@
 //! Streams grouped by key, about to be aggregated: [`KGroupedStream`] and [`TimeWindowedKStream`].
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use crate::graph::Place;
 use crate::kstream::KStream;
 use crate::options::Grouped;
@@ -11,11 +14,17 @@ pub struct KGroupedStream<K, V> {
     pub(crate) stream: KStream<K, V>,
     /// Name of the repartition topic, if the user gave one.
     pub(crate) repartition_name: Option<String>,
+    /// The stream behind the repartition topic, once one is made under a name that the user gave: all aggregations read it.
+    pub(crate) repartitioned: Rc<RefCell<Option<KStream<K, V>>>>,
 }
 
 impl<K, V> Clone for KGroupedStream<K, V> {
     fn clone(&self) -> Self {
-        Self { stream: self.stream.clone(), repartition_name: self.repartition_name.clone() }
+        Self {
+            stream: self.stream.clone(),
+            repartition_name: self.repartition_name.clone(),
+            repartitioned: Rc::clone(&self.repartitioned),
+        }
     }
 }
 
@@ -27,13 +36,13 @@ impl<K, V> KGroupedStream<K, V> {
             grouped.value.or_else(|| stream.value.clone()),
             stream.rekeyed,
         );
-        Self { stream, repartition_name: grouped.name }
+        Self { stream, repartition_name: grouped.name, repartitioned: Rc::default() }
     }
 
     /// Gives the aggregation's node a name, in place of a generated one.
     #[must_use]
     pub fn named(&self, name: &str) -> Self {
-        Self { stream: self.stream.named(name), repartition_name: self.repartition_name.clone() }
+        Self { stream: self.stream.named(name), ..self.clone() }
     }
 
     /// Aggregates per window of time.
@@ -49,6 +58,12 @@ impl<K, V> KGroupedStream<K, V> {
 pub struct TimeWindowedKStream<K, V> {
     pub(crate) grouped: KGroupedStream<K, V>,
     pub(crate) windows: TimeWindows,
+}
+
+impl<K, V> Clone for TimeWindowedKStream<K, V> {
+    fn clone(&self) -> Self {
+        Self { grouped: self.grouped.clone(), windows: self.windows }
+    }
 }
 
 impl<K, V> TimeWindowedKStream<K, V> {

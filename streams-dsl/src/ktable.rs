@@ -43,7 +43,7 @@ impl<K, V> KTable<K, V> {
         Self { place: self.place.named(name), ..self.clone() }
     }
 
-    /// Name of the store that can be queried; `None` if the table has none of its own.
+    /// Name of the store that can be queried: the one given by [`Materialized`](crate::Materialized), `None` without it.
     pub fn store_name(&self) -> Option<String> {
         self.table.own_store()
     }
@@ -57,15 +57,15 @@ pub(crate) type GetterSupplier<K, V> = Arc<dyn Fn(&NodeContext) -> Result<Getter
 
 /// What an operator further down can ask of a table: to keep a store, to send old values, to look up a key.
 ///
-/// The first two are asked before the topology is written and read when it is.
+/// Both changes are asked for before the topology is written, and read when it is.
 pub(crate) trait Table<K, V> {
     /// Makes the table, or the nearest one upstream that can, keep a store, so that it can be looked up.
     fn keep_store(&self);
 
-    /// Makes updates carry the value before.
-    fn send_old_values(&self);
+    /// Makes updates carry the value before, if the table or the nearest one upstream that can keeps a store; returns whether they will.
+    fn send_old_values(&self) -> bool;
 
-    /// The store of the table itself, if it has one so far.
+    /// The store of the table itself, if the user has given it a name.
     fn own_store(&self) -> Option<String>;
 
     /// Stores that a processor must be connected to for looking up.

@@ -17,10 +17,24 @@ pub struct Materialized<K, V> {
     pub(crate) logging: Logging,
     pub(crate) storage: Storage,
     pub(crate) retention_ms: Option<i64>,
+    /// Whether it says anything: Kafka Streams counts names differently for calls with and without `Materialized`.
+    pub(crate) is_given: bool,
 }
 
 impl<K, V> Materialized<K, V> {
-    /// A store with a generated name, and the serdes that follow from upstream.
+    /// With the default serdes of both types.
+    // Stands beside the trait's method so that a type without default serde is refused with `DefaultSerde`'s own message.
+    #[allow(clippy::should_implement_trait)]
+    pub fn default() -> Self
+    where
+        K: DefaultSerde,
+        V: DefaultSerde,
+    {
+        Self::with(K::default_serde(), V::default_serde())
+    }
+
+    /// A store with a generated name, and the serdes that follow from upstream: what Kafka Streams does where no `Materialized` is
+    /// passed. (Passing one without name makes `count` use up one more number for names, there and here.)
     pub fn unnamed() -> Self {
         Self {
             name: None,
@@ -30,6 +44,7 @@ impl<K, V> Materialized<K, V> {
             logging: Logging::default(),
             storage: Storage::default(),
             retention_ms: None,
+            is_given: false,
         }
     }
 
@@ -46,6 +61,7 @@ impl<K, V> Materialized<K, V> {
     /// Calls the store `name`.
     #[must_use]
     pub fn with_name(mut self, name: &str) -> Self {
+        self.is_given = true;
         self.name = Some(name.to_owned());
         self
     }
@@ -53,6 +69,7 @@ impl<K, V> Materialized<K, V> {
     /// Serialises keys so.
     #[must_use]
     pub fn with_key_serde(mut self, serde: impl Serde<K> + 'static) -> Self {
+        self.is_given = true;
         self.key = Some(serde.into_ref());
         self
     }
@@ -60,6 +77,7 @@ impl<K, V> Materialized<K, V> {
     /// Serialises values so.
     #[must_use]
     pub fn with_value_serde(mut self, serde: impl Serde<V> + 'static) -> Self {
+        self.is_given = true;
         self.value = Some(serde.into_ref());
         self
     }
@@ -67,6 +85,7 @@ impl<K, V> Materialized<K, V> {
     /// Without the cache: every update is forwarded and logged.
     #[must_use]
     pub fn without_caching(mut self) -> Self {
+        self.is_given = true;
         self.caching = false;
         self
     }
@@ -74,6 +93,7 @@ impl<K, V> Materialized<K, V> {
     /// With a changelog whose topic configuration is overridden by `configs`.
     #[must_use]
     pub fn with_logging(mut self, configs: BTreeMap<String, String>) -> Self {
+        self.is_given = true;
         self.logging = Logging::Enabled(configs);
         self
     }
@@ -81,6 +101,7 @@ impl<K, V> Materialized<K, V> {
     /// Without a changelog: the state is lost with the local directory.
     #[must_use]
     pub fn without_logging(mut self) -> Self {
+        self.is_given = true;
         self.logging = Logging::Disabled;
         self
     }
@@ -88,6 +109,7 @@ impl<K, V> Materialized<K, V> {
     /// Keeps the state on the heap; it is restored from the changelog at each start.
     #[must_use]
     pub fn in_memory(mut self) -> Self {
+        self.is_given = true;
         self.storage = Storage::InMemory;
         self
     }
@@ -95,6 +117,7 @@ impl<K, V> Materialized<K, V> {
     /// Keeps windows for `retention_ms` of stream time instead of their size plus grace.
     #[must_use]
     pub fn with_retention_ms(mut self, retention_ms: i64) -> Self {
+        self.is_given = true;
         self.retention_ms = Some(retention_ms);
         self
     }

@@ -1,7 +1,8 @@
 //! Generated names: one counter per builder, ten digits, the prefixes of Kafka Streams. They become topic names, so they are part of
 //! what users store.
 //!
-//! A name that the user gives takes no number; a repartition takes three, named or not.
+//! The name of a node uses up a number even where the user gives another, except in `process`; the name of a store or of a repartition topic does not. A
+//! repartition's three nodes take three.
 
 pub(crate) const SOURCE: &str = "KSTREAM-SOURCE-";
 pub(crate) const SINK: &str = "KSTREAM-SINK-";
@@ -41,6 +42,11 @@ impl Names {
         let number = self.next;
         self.next += 1;
         format!("{prefix}{number:010}")
+    }
+
+    /// Leaves out `count` numbers.
+    pub(crate) fn skip(&mut self, count: u32) {
+        self.next += count;
     }
 
     /// A generated store name: `prefix`, then `STATE-STORE-` and the next number.

@@ -20,6 +20,17 @@ pub struct Consumed<K, V> {
 }
 
 impl<K: 'static, V: 'static> Consumed<K, V> {
+    /// With the default serdes of both types.
+    // Stands beside the trait's method so that a type without default serde is refused with `DefaultSerde`'s own message.
+    #[allow(clippy::should_implement_trait)]
+    pub fn default() -> Self
+    where
+        K: DefaultSerde,
+        V: DefaultSerde,
+    {
+        Self::with(K::default_serde(), V::default_serde())
+    }
+
     /// Reads keys and values with these serdes.
     pub fn with(key: impl Serde<K> + 'static, value: impl Serde<V> + 'static) -> Self {
         Self { key: key.into_ref(), value: value.into_ref(), name: None, extractor: None, reset: None }
@@ -75,6 +86,17 @@ macro_rules! serde_pair {
         }
 
         impl<K, V> $name<K, V> {
+            /// With the default serdes of both types.
+            // Stands beside the trait's method so that a type without default serde is refused with `DefaultSerde`'s own message.
+            #[allow(clippy::should_implement_trait)]
+            pub fn default() -> Self
+            where
+                K: DefaultSerde,
+                V: DefaultSerde,
+            {
+                Self::with(K::default_serde(), V::default_serde())
+            }
+
             /// With these serdes.
             pub fn with(key: impl Serde<K> + 'static, value: impl Serde<V> + 'static) -> Self {
                 Self { key: Some(key.into_ref()), value: Some(value.into_ref()), ..Self::inherited() }

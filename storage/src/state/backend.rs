@@ -35,6 +35,8 @@ pub struct StoreSpec<'a> {
 pub enum Backend {
     /// On the heap; restored from the changelog at every start.
     Memory,
+    /// On the heap, with the expiry and the order of results of stores on disk: for test drivers.
+    MemoryAsDisk,
     /// In RocksDB, all stores sharing one budget of memory.
     #[cfg(feature = "rocksdb")]
     RocksDb(StateBudget),
@@ -108,7 +110,7 @@ impl Backend {
 
     fn delete(&self, directory: &Path) -> Result<(), StateError> {
         match self {
-            Self::Memory => Ok(()),
+            Self::Memory | Self::MemoryAsDisk => Ok(()),
             #[cfg(feature = "rocksdb")]
             Self::RocksDb(_) => directory::delete(&crate::files::RealFiles, directory),
             Self::Files { files, .. } => directory::delete(&**files, directory),
@@ -117,7 +119,7 @@ impl Backend {
 
     /// Whether its stores survive the process.
     pub fn is_persistent(&self) -> bool {
-        !matches!(self, Self::Memory)
+        !matches!(self, Self::Memory | Self::MemoryAsDisk)
     }
 
     fn open_segmented(
@@ -135,6 +137,7 @@ impl Backend {
     fn open_engine(&self, spec: &StoreSpec<'_>, directory: &Path, shape: Shape) -> Result<Box<dyn Engine>, StateError> {
         match self {
             Self::Memory => Ok(Box::new(MemoryEngine::new(spec.name))),
+            Self::MemoryAsDisk => Ok(Box::new(MemoryEngine::as_disk(spec.name))),
             #[cfg(feature = "rocksdb")]
             Self::RocksDb(budget) => {
                 let engine = super::rocks::RocksEngine::open(directory, spec.name, spec.format, shape, budget)?;
@@ -152,6 +155,7 @@ impl std::fmt::Debug for Backend {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Memory => "Memory",
+            Self::MemoryAsDisk => "MemoryAsDisk",
             #[cfg(feature = "rocksdb")]
             Self::RocksDb(_) => "RocksDb",
             Self::Files { .. } => "Files",

@@ -31,12 +31,19 @@ pub struct MemoryEngine {
     staged: Vec<Staged>,
     staged_metadata: Vec<(Vec<u8>, Vec<u8>)>,
     closed: bool,
+    /// Follows the rules of stores on disk, though it dies with the process.
+    as_disk: bool,
 }
 
 impl MemoryEngine {
     /// An empty engine; `name` is for error messages.
     pub fn new(name: &str) -> Self {
         Self { name: name.into(), ..Self::default() }
+    }
+
+    /// An empty engine whose stores expire and order as stores on disk do.
+    pub fn as_disk(name: &str) -> Self {
+        Self { as_disk: true, ..Self::new(name) }
     }
 
     fn check_open(&self) -> Result<(), StateError> {
@@ -155,7 +162,7 @@ impl Engine for MemoryEngine {
     }
 
     fn is_persistent(&self) -> bool {
-        false
+        self.as_disk
     }
 }
 

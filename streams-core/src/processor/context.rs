@@ -273,9 +273,12 @@ impl<KOut: Clone, VOut: Clone> ProcessorContext<KOut, VOut> {
     /// record itself, the others clones.
     ///
     /// # Errors
-    /// A failure downstream that its handler did not resume from; pass it on with `?`.
+    /// A negative timestamp, or a failure downstream that its handler did not resume from; pass it on with `?`.
     #[inline]
     pub fn forward(&self, record: Record<KOut, VOut>) -> Result<(), BoxError> {
+        if record.timestamp < 0 {
+            return Err(negative(record.timestamp));
+        }
         self.children.forward(record)
     }
 }
@@ -339,6 +342,11 @@ impl<K: Clone + 'static, V: Clone + 'static> ProcessorContext<Windowed<K>, Chang
             }),
         )
     }
+}
+
+#[cold]
+fn negative(timestamp: Timestamp) -> BoxError {
+    format!("a record cannot be forwarded with the negative timestamp {timestamp}").into()
 }
 
 fn change_record<K, V>(

@@ -4,7 +4,8 @@
 //! Semantics are those of Kafka Streams' `ThreadCache`: one pool of bytes per thread ([`ThreadCache`]), one named cache
 //! per store ([`NamedCache`]). When the pool is over its size, the store that is being written loses its least recently
 //! used entry; if that is dirty, all dirty entries of the store are flushed, the evicted one first, then the others in
-//! the order of their last update. A pool of 0 bytes thus forwards every update at once.
+//! the order of their last update. A store opened on a pool of 0 bytes has no
+//! cache: it forwards every update itself.
 //!
 //! Entries live in a slab; order of use and order of updates are lists of indexes in it. A look-up hashes the key bytes
 //! once and compares them once. Ranges need the keys sorted: that index is made at the first range and kept from then on.
@@ -31,7 +32,7 @@ pub struct ThreadCache {
 }
 
 impl ThreadCache {
-    /// A pool of `max_bytes`; 0 turns caching off in effect.
+    /// A pool of `max_bytes`; with 0 stores that are opened have no cache at all.
     pub fn new(max_bytes: usize) -> Rc<Self> {
         Rc::new(Self { max_bytes: Cell::new(max_bytes), used_bytes: Cell::new(0) })
     }
@@ -39,6 +40,11 @@ impl ThreadCache {
     /// Changes the size, as threads come and go; what is too much is evicted at the next puts.
     pub fn resize(&self, max_bytes: usize) {
         self.max_bytes.set(max_bytes);
+    }
+
+    /// Whether stores are to have no cache.
+    pub fn is_off(&self) -> bool {
+        self.max_bytes.get() == 0
     }
 
     /// Bytes in use, overhead included.

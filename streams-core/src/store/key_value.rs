@@ -67,7 +67,7 @@ impl<K: 'static, V: Clone + 'static> KeyValueStore<K, V> {
             );
             context.task.globals().publish(&common.name, reader);
         }
-        let cached = common.caching && !context.is_global;
+        let cached = common.caching && !context.is_global && !context.cache.is_off();
         Ok(Self {
             name: Arc::clone(&common.name),
             topic: Arc::clone(&context.serde_topic),

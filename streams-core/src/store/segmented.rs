@@ -66,7 +66,7 @@ where
     S: std::ops::DerefMut<Target = SegmentedStore>,
 {
     pub(crate) fn new(common: &Common, context: &StoreContext, types: Types<K, V>, store: S) -> Self {
-        let cached = common.caching && !types.retain_duplicates && !context.is_global;
+        let cached = common.caching && !types.retain_duplicates && !context.is_global && !context.cache.is_off();
         Self {
             name: Arc::clone(&common.name),
             topic: Arc::clone(&context.serde_topic),
@@ -235,6 +235,15 @@ where
         let timestamp = timestamp.unwrap_or_else(|| self.task.context_timestamp());
         let headers = if self.retain_duplicates { self.task.context_headers() } else { Headers::default() };
         self.log.append(plain, value, Some(timestamp), &headers).map_err(|error| error.in_store(&self.name))
+    }
+
+    /// Logs a null for `plain` and changes nothing.
+    pub(crate) fn log_only(&self, plain: &[u8]) -> Result<(), StreamsError> {
+        if !self.log.is_on() {
+            return Ok(());
+        }
+        let (timestamp, headers) = (self.task.context_timestamp(), self.task.context_headers());
+        self.log.append(plain, None, Some(timestamp), &headers).map_err(|error| error.in_store(&self.name))
     }
 
     #[cold]

@@ -58,21 +58,21 @@ impl<K: 'static, V: Clone + 'static> WindowStore<K, V> {
         self.core.set_listener(Listener { call: listener, send_old_values })
     }
 
-    /// Sets the value of `key` in the window that starts at `start`; `None` deletes it (and is ignored by a store that
-    /// keeps duplicates).
+    /// Sets the value of `key` in the window that starts at `start`; `None` deletes it (and only enters the
+    /// changelog of a store that keeps duplicates, as in Kafka Streams).
     ///
     /// # Errors
     /// The store failed, or key or value do not fit the serdes; where a full cache forwards other updates, also what
     /// downstream returns.
     #[inline]
     pub fn put(&self, key: &K, value: Option<V>, start: Timestamp) -> Result<(), StreamsError> {
-        if self.retain_duplicates && value.is_none() {
-            return Ok(());
-        }
         self.core.with_key(key, |plain| {
             if self.retain_duplicates {
                 let key = std::mem::take(plain);
                 self.core.store.borrow_mut().write_key(&key, start, plain);
+                if value.is_none() {
+                    return self.core.log_only(plain);
+                }
             } else {
                 append_window(plain, start);
             }

@@ -124,7 +124,13 @@ impl PartitionGroup {
         if self.by_time.entries.is_empty() {
             return false;
         }
-        if self.max_task_idle_ms < 0 || self.by_time.entries.len() == self.inputs.len() {
+        if self.max_task_idle_ms < 0 {
+            return true;
+        }
+        if self.by_time.entries.len() == self.inputs.len() {
+            if self.max_task_idle_ms > 0 {
+                self.inputs.iter_mut().for_each(|input| input.deadline = None);
+            }
             return true;
         }
         let mut ready = true;

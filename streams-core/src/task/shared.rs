@@ -100,7 +100,7 @@ impl TaskShared {
             wall_clock: Cell::new(0),
             source: Cell::new(NO_SOURCE),
             offset: Cell::new(-1),
-            timestamp: Cell::new(-1),
+            timestamp: Cell::new(0),
             headers: RefCell::default(),
             partitions: RefCell::default(),
             schedules: RefCell::default(),

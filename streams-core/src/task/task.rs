@@ -332,6 +332,11 @@ impl Task {
         Ok(done)
     }
 
+    /// Ends the record context: what is done from now on is of no record, at time 0.
+    pub(crate) fn leave_record(&self) {
+        self.shared.enter(0);
+    }
+
     #[cold]
     fn uncaught(&self, error: crate::error::BoxError) -> StreamsError {
         let error = StreamsError::from_box(ErrorKind::Processing, error).in_task(self.id());

@@ -76,7 +76,7 @@ impl TopologyTestDriver {
     /// # Errors
     /// As [`TopologyTestDriver::new`].
     pub fn starting_at(topology: &Topology, config: StreamsConfig, wall_ms: Timestamp) -> Result<Self, StreamsError> {
-        Self::with_backend(topology, config, wall_ms, Backend::Memory)
+        Self::with_backend(topology, config, wall_ms, Backend::MemoryAsDisk)
     }
 
     /// As [`TopologyTestDriver::starting_at`], with persistent stores in `backend`, below `state.dir`.
@@ -319,6 +319,8 @@ impl Core {
         self.capture()?;
         loop {
             let Some(task) = &mut self.task else { return Ok(()) };
+            // Changes of stores from outside, between two records, have the time 0.
+            task.leave_record();
             if !task.is_processable(self.now) || task.process(1, self.now)? == 0 {
                 return Ok(());
             }

@@ -198,7 +198,9 @@ fn a_join_store_numbers_duplicates_from_one_and_logs_the_input_headers() {
     input.pipe_record(Record::of(Some("k".to_owned()), None, 5)).unwrap();
     assert_eq!(
         changelog(&driver, "app-join-changelog"),
-        "ts5 k=6b000000000000000500000001 v=76 h=1\nts5 k=6b000000000000000500000002 v=77 h=1\n"
+        "ts5 k=6b000000000000000500000001 v=76 h=1\nts5 k=6b000000000000000500000002 v=77 h=1\n\
+         ts5 k=6b000000000000000500000003 v=null h=0\n",
+        "a null takes a number and is logged, and changes nothing"
     );
     let store = driver.window_store::<String, String>("join").unwrap();
     let values: Vec<_> = store.fetch_range(&"k".to_owned(), 0, 10).unwrap().collect();

@@ -266,6 +266,20 @@ fn states_change_only_as_the_diagram_says() {
     assert_eq!(harness.task.state(), TaskState::Closed);
 }
 
+#[test]
+fn batches_that_arrive_while_others_wait_lose_no_record() {
+    let mut harness = Harness::new(&passing(&["a"]), StreamsConfig::new("app"), &["a"]);
+    harness.feed("a", 0, &[("k", "0", 1), ("k", "1", 2), ("k", "2", 3)]).unwrap();
+    harness.feed("a", 3, &[("k", "3", 4), ("k", "4", 5)]).unwrap();
+    // Asked for from 6 on: the batch begins before that.
+    let fetched = batch(5, &[("k", "5", 6), ("k", "6", 7)]);
+    assert_eq!(harness.task.add_records(&TopicPartition::new("a", 0), &fetched, 6, at(0)).unwrap(), 1);
+    assert_eq!(harness.task.process(9, at(0)).unwrap(), 6);
+    let sent = harness.take_sent();
+    let values: Vec<&str> = sent.split(' ').map(|sent| &sent[sent.find('=').unwrap() + 1..]).collect();
+    assert_eq!(values, ["0@1", "1@2", "2@3", "3@4", "4@5", "6@7"]);
+}
+
 fn counts(caching: bool, cache_bytes: usize) -> Harness {
     let store = Stores::timestamped_key_value("counts", StringSerde, I64Serde).with_caching(caching);
     let config = StreamsConfig::new("app").with("statestore.cache.max.bytes", cache_bytes).unwrap();

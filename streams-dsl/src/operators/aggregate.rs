@@ -64,6 +64,7 @@ where
 impl<K: Clone + 'static, V: Clone + 'static> KGroupedStream<K, V> {
     /// How many records each key has had. Records with a null key or value do not count.
     pub fn count(&self, materialized: Materialized<K, i64>) -> KTable<K, i64> {
+        self.stream.place.graph.name_of_count(&materialized);
         let aggregator = |_: &K, _: &V, count: Option<i64>| Some(count.unwrap_or(0) + 1);
         self.add_aggregate(naming::AGGREGATE, Arc::new(aggregator), materialized, Some(I64Serde.into_ref()))
     }
@@ -74,11 +75,18 @@ impl<K: Clone + 'static, V: Clone + 'static> KGroupedStream<K, V> {
         reducer: impl Fn(V, &V) -> V + Send + Sync + 'static,
         materialized: Materialized<K, V>,
     ) -> KTable<K, V> {
-        let aggregator = move |_: &K, value: &V, so_far: Option<V>| {
-            Some(match so_far {
-                Some(so_far) => reducer(so_far, value),
-                None => value.clone(),
-            })
+        self.reduce_nullable(move |so_far, value| Some(reducer(so_far, value)), materialized)
+    }
+
+    /// As [`KGroupedStream::reduce`]; a key whose reducer returns `None` is deleted.
+    pub fn reduce_nullable(
+        &self,
+        reducer: impl Fn(V, &V) -> Option<V> + Send + Sync + 'static,
+        materialized: Materialized<K, V>,
+    ) -> KTable<K, V> {
+        let aggregator = move |_: &K, value: &V, so_far: Option<V>| match so_far {
+            Some(so_far) => reducer(so_far, value),
+            None => Some(value.clone()),
         };
         self.add_aggregate(naming::REDUCE, Arc::new(aggregator), materialized, self.stream.value.clone())
     }
@@ -117,8 +125,9 @@ impl<K: Clone + 'static, V: Clone + 'static> KGroupedStream<K, V> {
         let name = self.stream.place.take_name(prefix);
         let stream = self.partitioned_by_key(&store_name);
         let key = self.stream.key.clone();
+        let is_named = materialized.name.is_some();
         let settled = SettledStore::new(graph, store_name.clone(), materialized, key, value);
-        let table = StoredTable::new(store_name.clone());
+        let table = StoredTable::new(store_name.clone(), is_named);
         let place = stream.place.at(name.clone());
         let Some(settled) = settled else { return KTable::new(place, None, None, table) };
         let (key, value) = (Arc::clone(&settled.key), Arc::clone(&settled.value));
@@ -145,10 +154,21 @@ impl<K: Clone + 'static, V: Clone + 'static> KGroupedStream<K, V> {
         if !self.stream.rekeyed {
             return self.stream.clone();
         }
+        if let Some(stream) = &*self.repartitioned.borrow() {
+            // The names of the nodes that would have been made are used up all the same.
+            self.stream.place.graph.skip_names(3);
+            return stream.clone();
+        }
         let base = self.repartition_name.clone().unwrap_or_else(|| store.to_owned());
         let remedy = "Grouped::with(key serde, value serde)";
         match self.stream.serdes(&None, &None, &format!("repartition topic {base}-repartition"), remedy) {
-            Some((key, value)) => self.stream.through(Through::new(base, key, value)),
+            Some((key, value)) => {
+                let stream = self.stream.through(Through::new(base, key, value));
+                if self.repartition_name.is_some() {
+                    self.repartitioned.replace(Some(stream.clone()));
+                }
+                stream
+            }
             None => self.stream.clone(),
         }
     }

@@ -104,6 +104,7 @@ impl<K: Clone + 'static, V: Clone + 'static> BranchedKStream<K, V> {
         name: &str,
         predicate: impl Fn(Option<&K>, Option<&V>) -> bool + Send + Sync + 'static,
     ) -> Self {
+        self.stream.place.graph.skip_names(1);
         self.names.push(format!("{}{name}", self.parent));
         self.predicates.push(Arc::new(predicate));
         self
@@ -116,6 +117,7 @@ impl<K: Clone + 'static, V: Clone + 'static> BranchedKStream<K, V> {
 
     /// Ends the split; what matched nothing goes to the branch `name`.
     pub fn default_branch_named(mut self, name: &str) -> Branches<K, V> {
+        self.stream.place.graph.skip_names(1);
         self.names.push(format!("{}{name}", self.parent));
         self.finish(true)
     }

@@ -14,14 +14,13 @@ where
     K: Clone + 'static,
     V: 'static,
     V2: Clone + 'static,
-    I: IntoIterator<Item = V2>,
-    F: Fn(Option<&K>, &V) -> I + 'static,
+    I: IntoIterator<Item = Option<V2>>,
+    F: Fn(Option<&K>, Option<&V>) -> I + 'static,
 {
     fn process(&mut self, record: Record<K, V>, ctx: &mut ProcessorContext<K, V2>) -> Result<(), BoxError> {
         let Record { key, value, timestamp, headers } = record;
-        let Some(value) = value else { return ctx.forward(Record { key, value: None, timestamp, headers }) };
-        for value in (self.0)(key.as_ref(), &value) {
-            ctx.forward(Record { key: key.clone(), value: Some(value), timestamp, headers: headers.clone() })?;
+        for value in (self.0)(key.as_ref(), value.as_ref()) {
+            ctx.forward(Record { key: key.clone(), value, timestamp, headers: headers.clone() })?;
         }
         Ok(())
     }
@@ -68,6 +67,18 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
     pub fn flat_map_values_with_key<V2: Clone + 'static, I: IntoIterator<Item = V2> + 'static>(
         &self,
         mapper: impl Fn(Option<&K>, &V) -> I + Send + Sync + 'static,
+    ) -> KStream<K, V2> {
+        self.flat_map_values_nullable(move |key, value| {
+            let mapped = value.map(|value| mapper(key, value).into_iter().map(Some));
+            let null = mapped.is_none().then_some(None);
+            mapped.into_iter().flatten().chain(null)
+        })
+    }
+
+    /// As [`KStream::flat_map_values_with_key`], called for null values too; values may be null.
+    pub fn flat_map_values_nullable<V2: Clone + 'static, I: IntoIterator<Item = Option<V2>>>(
+        &self,
+        mapper: impl Fn(Option<&K>, Option<&V>) -> I + Send + Sync + 'static,
     ) -> KStream<K, V2> {
         let name = self.place.take_name(naming::FLAT_MAP_VALUES);
         let (node, parent, mapper) = (name.clone(), self.place.node.clone(), Arc::new(mapper));

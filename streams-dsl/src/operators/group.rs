@@ -16,10 +16,19 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         selector: impl Fn(Option<&K>, &V) -> K2 + Send + Sync + 'static,
         grouped: Grouped<K2, V>,
     ) -> KGroupedStream<K2, V> {
+        self.group_by_nullable(move |key, value| value.map(|value| selector(key, value)), grouped)
+    }
+
+    /// As [`KStream::group_by`], called for null values too; records given a null key do not take part.
+    pub fn group_by_nullable<K2: Clone + 'static>(
+        &self,
+        selector: impl Fn(Option<&K>, Option<&V>) -> Option<K2> + Send + Sync + 'static,
+        grouped: Grouped<K2, V>,
+    ) -> KGroupedStream<K2, V> {
         let named = match &grouped.name {
             Some(name) => self.named(name),
             None => self.clone(),
         };
-        KGroupedStream::new(&named.select_key(selector), grouped)
+        KGroupedStream::new(&named.select_key_nullable(selector), grouped)
     }
 }

@@ -15,7 +15,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         K2: Clone + 'static,
         V2: Clone + 'static,
     {
-        let name = self.place.take_name(naming::PROCESSOR);
+        let name = self.place.next_name.clone().unwrap_or_else(|| self.place.graph.next_name(naming::PROCESSOR));
         let (node, parent) = (name.clone(), self.place.node.clone());
         let stores: Vec<String> = stores.iter().map(|&store| store.to_owned()).collect();
         self.place.graph.add(move |topology| {

@@ -42,7 +42,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
     /// Writes the stream to an internal topic and reads it again, so that all records of a key are in one partition.
     pub fn repartition(&self, repartitioned: Repartitioned<K, V>) -> Self {
         let given = repartitioned.name.clone().or_else(|| self.place.next_name.clone());
-        let base = self.place.graph.name_or(given, naming::REPARTITION);
+        let base = given.unwrap_or_else(|| self.place.graph.next_name(naming::REPARTITION));
         let remedy = "Repartitioned::with(key serde, value serde)";
         let what = format!("repartition topic {base}");
         let Some((key, value)) = self.serdes(&repartitioned.key, &repartitioned.value, &what, remedy) else {

@@ -52,9 +52,9 @@ impl<K: 'static, V: 'static> Table<K, V> for FilteredTable<K, V> {
         self.parent.keep_store();
     }
 
-    fn send_old_values(&self) {
-        self.parent.send_old_values();
-        self.old_values.set(true);
+    fn send_old_values(&self) -> bool {
+        self.old_values.set(self.parent.send_old_values());
+        self.old_values.get()
     }
 
     fn own_store(&self) -> Option<String> {
@@ -77,7 +77,8 @@ impl<K: 'static, V: 'static> Table<K, V> for FilteredTable<K, V> {
 }
 
 impl<K: Clone + 'static, V: Clone + 'static> KTable<K, V> {
-    /// The table of the keys whose value matches.
+    /// The table of the keys whose value matches; a key whose new value does not is deleted (if the table keeps a store: only if its
+    /// old value did).
     pub fn filter(&self, predicate: impl Fn(Option<&K>, &V) -> bool + Send + Sync + 'static) -> Self {
         self.add_filter(Arc::new(predicate), true)
     }
@@ -96,6 +97,8 @@ impl<K: Clone + 'static, V: Clone + 'static> KTable<K, V> {
             keep,
             old_values: Rc::clone(&old_values),
         });
+        // With old values at hand, a deletion of what never passed the filter is not forwarded.
+        table.send_old_values();
         let (node, parent) = (name.clone(), self.place.node.clone());
         self.place.graph.add(move |topology| {
             let (predicate, send_old_values) = (Arc::clone(&predicate), old_values.get());

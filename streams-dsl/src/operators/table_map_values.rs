@@ -10,7 +10,7 @@ use streams_core::{BoxError, Change, Processor, ProcessorContext, Record, ValueA
 use crate::ktable::{Getter, GetterSupplier, KTable, Table};
 use crate::naming;
 
-type Mapper<K, V, V2> = Arc<dyn Fn(Option<&K>, &V) -> V2 + Send + Sync>;
+type Mapper<K, V, V2> = Arc<dyn Fn(Option<&K>, &V) -> Option<V2> + Send + Sync>;
 
 struct TableMapValues<K, V, V2> {
     mapper: Mapper<K, V, V2>,
@@ -30,8 +30,8 @@ where
     ) -> Result<(), BoxError> {
         let Record { key, value, timestamp, headers } = record;
         let Some(Change { new, old, is_latest }) = value else { return Ok(()) };
-        let new = new.map(|new| (self.mapper)(key.as_ref(), &new));
-        let old = old.filter(|_| self.send_old_values).map(|old| (self.mapper)(key.as_ref(), &old));
+        let new = new.and_then(|new| (self.mapper)(key.as_ref(), &new));
+        let old = old.filter(|_| self.send_old_values).and_then(|old| (self.mapper)(key.as_ref(), &old));
         ctx.forward(Record { key, value: Some(Change { new, old, is_latest }), timestamp, headers })
     }
 }
@@ -48,9 +48,9 @@ impl<K: 'static, V: 'static, V2: 'static> Table<K, V2> for MappedTable<K, V, V2>
         self.parent.keep_store();
     }
 
-    fn send_old_values(&self) {
-        self.parent.send_old_values();
-        self.old_values.set(true);
+    fn send_old_values(&self) -> bool {
+        self.old_values.set(self.parent.send_old_values());
+        self.old_values.get()
     }
 
     fn own_store(&self) -> Option<String> {
@@ -66,9 +66,9 @@ impl<K: 'static, V: 'static, V2: 'static> Table<K, V2> for MappedTable<K, V, V2>
         Arc::new(move |ctx: &NodeContext| {
             let (parent, mapper) = (parent(ctx)?, Arc::clone(&mapper));
             let getter: Getter<K, V2> = Box::new(move |key| {
-                Ok(parent(key)?.map(|found| ValueAndTimestamp {
-                    value: mapper(Some(key), &found.value),
-                    timestamp: found.timestamp,
+                Ok(parent(key)?.and_then(|found| {
+                    let value = mapper(Some(key), &found.value)?;
+                    Some(ValueAndTimestamp { value, timestamp: found.timestamp })
                 }))
             });
             Ok(getter)
@@ -86,6 +86,14 @@ impl<K: Clone + 'static, V: Clone + 'static> KTable<K, V> {
     pub fn map_values_with_key<V2: Clone + 'static>(
         &self,
         mapper: impl Fn(Option<&K>, &V) -> V2 + Send + Sync + 'static,
+    ) -> KTable<K, V2> {
+        self.map_values_nullable(move |key, value| Some(mapper(key, value)))
+    }
+
+    /// As [`KTable::map_values_with_key`]; a key whose mapper returns `None` is deleted.
+    pub fn map_values_nullable<V2: Clone + 'static>(
+        &self,
+        mapper: impl Fn(Option<&K>, &V) -> Option<V2> + Send + Sync + 'static,
     ) -> KTable<K, V2> {
         let name = self.place.take_name(naming::TABLE_MAP_VALUES);
         let mapper: Mapper<K, V, V2> = Arc::new(mapper);

@@ -57,6 +57,7 @@ impl<K: Clone + 'static, V: Clone + 'static> Processor<K, V, K, Change<V>> for T
 /// A table made of the records of a topic or stream. Keeps a store once it has a name of its own or somebody needs one.
 pub(crate) struct SourceTable<K, V> {
     store: String,
+    is_named: bool,
     builder: Option<StoreBuilderRef>,
     keeps_store: Rc<Cell<bool>>,
     old_values: Rc<Cell<bool>>,
@@ -82,10 +83,12 @@ impl<K: Clone + 'static, V: Clone + 'static> SourceTable<K, V> {
                 logging: materialized.logging.clone(),
                 storage: materialized.storage,
                 retention_ms: None,
+                is_given: materialized.is_given,
             },
         };
         Rc::new(Self {
             store,
+            is_named: materialized.name.is_some(),
             builder: Some(settled.key_value()),
             keeps_store: Rc::new(Cell::new(materialized.name.is_some())),
             old_values: Rc::default(),
@@ -122,14 +125,16 @@ impl<K: 'static, V: Clone + 'static> Table<K, V> for SourceTable<K, V> {
         self.keeps_store.set(true);
     }
 
-    fn send_old_values(&self) {
+    fn send_old_values(&self) -> bool {
         // Only a store knows what was there before.
-        self.keeps_store.set(true);
-        self.old_values.set(true);
+        if self.keeps_store.get() {
+            self.old_values.set(true);
+        }
+        self.keeps_store.get()
     }
 
     fn own_store(&self) -> Option<String> {
-        self.keeps_store.get().then(|| self.store.clone())
+        self.is_named.then(|| self.store.clone())
     }
 
     fn lookup_stores(&self) -> Vec<String> {
@@ -144,12 +149,14 @@ impl<K: 'static, V: Clone + 'static> Table<K, V> for SourceTable<K, V> {
 /// The table of an aggregation: always in a store.
 pub(crate) struct StoredTable {
     store: String,
+    is_named: bool,
     old_values: Rc<Cell<bool>>,
 }
 
 impl StoredTable {
-    pub(crate) fn new(store: String) -> Rc<Self> {
-        Rc::new(Self { store, old_values: Rc::default() })
+    /// `is_named`: the user gave the store's name.
+    pub(crate) fn new(store: String, is_named: bool) -> Rc<Self> {
+        Rc::new(Self { store, is_named, old_values: Rc::default() })
     }
 
     pub(crate) fn old_values(&self) -> Rc<Cell<bool>> {
@@ -160,12 +167,13 @@ impl StoredTable {
 impl<K: 'static, V: Clone + 'static> Table<K, V> for StoredTable {
     fn keep_store(&self) {}
 
-    fn send_old_values(&self) {
+    fn send_old_values(&self) -> bool {
         self.old_values.set(true);
+        true
     }
 
     fn own_store(&self) -> Option<String> {
-        Some(self.store.clone())
+        self.is_named.then(|| self.store.clone())
     }
 
     fn lookup_stores(&self) -> Vec<String> {
@@ -180,12 +188,14 @@ impl<K: 'static, V: Clone + 'static> Table<K, V> for StoredTable {
 /// The table of a windowed aggregation.
 pub(crate) struct WindowedTable {
     store: String,
+    is_named: bool,
     old_values: Rc<Cell<bool>>,
 }
 
 impl WindowedTable {
-    pub(crate) fn new(store: String) -> Rc<Self> {
-        Rc::new(Self { store, old_values: Rc::default() })
+    /// `is_named`: the user gave the store's name.
+    pub(crate) fn new(store: String, is_named: bool) -> Rc<Self> {
+        Rc::new(Self { store, is_named, old_values: Rc::default() })
     }
 
     pub(crate) fn old_values(&self) -> Rc<Cell<bool>> {
@@ -196,12 +206,13 @@ impl WindowedTable {
 impl<K: 'static, V: Clone + 'static> Table<Windowed<K>, V> for WindowedTable {
     fn keep_store(&self) {}
 
-    fn send_old_values(&self) {
+    fn send_old_values(&self) -> bool {
         self.old_values.set(true);
+        true
     }
 
     fn own_store(&self) -> Option<String> {
-        Some(self.store.clone())
+        self.is_named.then(|| self.store.clone())
     }
 
     fn lookup_stores(&self) -> Vec<String> {

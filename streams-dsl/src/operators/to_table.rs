@@ -24,7 +24,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
                 self.place.at(name),
                 None,
                 None,
-                crate::operators::table_source::StoredTable::new(store),
+                crate::operators::table_source::StoredTable::new(store, false),
             );
         };
         let stream = if self.rekeyed {

@@ -103,6 +103,7 @@ where
 impl<K: Clone + 'static, V: Clone + 'static> TimeWindowedKStream<K, V> {
     /// How many records each key has had in each window. Records with a null key do not count; those with a null value do.
     pub fn count(&self, materialized: Materialized<K, i64>) -> KTable<Windowed<K>, i64> {
+        self.grouped.stream.place.graph.name_of_count(&materialized);
         let aggregator = |_: &K, _: Option<&V>, count: Option<i64>| Some(count.unwrap_or(0) + 1);
         self.add_aggregate(naming::AGGREGATE, Arc::new(aggregator), materialized, Some(I64Serde.into_ref()))
     }
@@ -113,10 +114,24 @@ impl<K: Clone + 'static, V: Clone + 'static> TimeWindowedKStream<K, V> {
         reducer: impl Fn(V, &V) -> V + Send + Sync + 'static,
         materialized: Materialized<K, V>,
     ) -> KTable<Windowed<K>, V> {
-        let aggregator = move |_: &K, value: Option<&V>, so_far: Option<V>| match (so_far, value) {
-            (Some(so_far), Some(value)) => Some(reducer(so_far, value)),
-            (None, Some(value)) => Some(value.clone()),
-            (so_far, None) => so_far,
+        self.reduce_nullable(
+            move |so_far, value| match value {
+                Some(value) => Some(reducer(so_far, value)),
+                None => Some(so_far),
+            },
+            materialized,
+        )
+    }
+
+    /// As [`TimeWindowedKStream::reduce`], called for null values too; a window whose reducer returns `None` is deleted.
+    pub fn reduce_nullable(
+        &self,
+        reducer: impl Fn(V, Option<&V>) -> Option<V> + Send + Sync + 'static,
+        materialized: Materialized<K, V>,
+    ) -> KTable<Windowed<K>, V> {
+        let aggregator = move |_: &K, value: Option<&V>, so_far: Option<V>| match so_far {
+            Some(so_far) => reducer(so_far, value),
+            None => value.cloned(),
         };
         let value = self.grouped.stream.value.clone();
         self.add_aggregate(naming::REDUCE, Arc::new(aggregator), materialized, value)
@@ -163,8 +178,9 @@ impl<K: Clone + 'static, V: Clone + 'static> TimeWindowedKStream<K, V> {
         let store_name = materialized.name.clone().unwrap_or_else(|| graph.next_store_name(prefix));
         let name = stream.place.take_name(prefix);
         let partitioned = self.grouped.partitioned_by_key(&store_name);
+        let is_named = materialized.name.is_some();
         let settled = SettledStore::new(graph, store_name.clone(), materialized, stream.key.clone(), value);
-        let table = WindowedTable::new(store_name.clone());
+        let table = WindowedTable::new(store_name.clone(), is_named);
         let place = partitioned.place.at(name.clone());
         let Some(settled) = settled else { return KTable::new(place, None, None, table) };
         if let Some(problem) = settled.retention_problem(&self.windows) {

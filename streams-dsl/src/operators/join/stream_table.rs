@@ -10,13 +10,13 @@ use crate::naming;
 use crate::operators::repartition::Through;
 use crate::options::Joined;
 
-/// Result of a stream's value and the table's; `None` for no result.
-type Joiner<V, T, R> = Arc<dyn Fn(&V, Option<&T>) -> Option<R> + Send + Sync>;
+/// Value of the result of key, stream's value and table's value.
+type Joiner<K, V, T, R> = Arc<dyn Fn(Option<&K>, &V, Option<&T>) -> Option<R> + Send + Sync>;
 
 struct StreamTableJoin<K, V, T, R> {
     supplier: GetterSupplier<K, T>,
-    joiner: Joiner<V, T, R>,
-    keep_null_keys: bool,
+    joiner: Joiner<K, V, T, R>,
+    is_left: bool,
     getter: Option<Getter<K, T>>,
 }
 
@@ -33,7 +33,7 @@ where
     }
 
     fn process(&mut self, record: Record<K, V>, ctx: &mut ProcessorContext<K, R>) -> Result<(), BoxError> {
-        let Some(value) = record.value.as_ref().filter(|_| record.key.is_some() || self.keep_null_keys) else {
+        let Some(value) = record.value.as_ref().filter(|_| record.key.is_some() || self.is_left) else {
             ctx.count_dropped();
             return Ok(());
         };
@@ -41,10 +41,11 @@ where
             (Some(key), Some(getter)) => getter(key)?,
             _ => None,
         };
-        match (self.joiner)(value, found.as_ref().map(|found| &found.value)) {
-            Some(joined) => ctx.forward(record.with_value(Some(joined))),
-            None => Ok(()),
+        if found.is_none() && !self.is_left {
+            return Ok(());
         }
+        let joined = (self.joiner)(record.key.as_ref(), value, found.as_ref().map(|found| &found.value));
+        ctx.forward(record.with_value(joined))
     }
 }
 
@@ -65,7 +66,17 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         joiner: impl Fn(&V, &T) -> R + Send + Sync + 'static,
         joined: Joined<K, V>,
     ) -> KStream<K, R> {
-        let joiner = move |value: &V, found: Option<&T>| found.map(|found| joiner(value, found));
+        self.join_nullable(table, move |_, value, found| Some(joiner(value, found)), joined)
+    }
+
+    /// As [`KStream::join`], with a look at the key; the result's value may be null.
+    pub fn join_nullable<T: Clone + 'static, R: Clone + 'static>(
+        &self,
+        table: &KTable<K, T>,
+        joiner: impl Fn(Option<&K>, &V, &T) -> Option<R> + Send + Sync + 'static,
+        joined: Joined<K, V>,
+    ) -> KStream<K, R> {
+        let joiner = move |key: Option<&K>, value: &V, found: Option<&T>| joiner(key, value, found?);
         self.add_table_join(table, Arc::new(joiner), joined, false)
     }
 
@@ -76,14 +87,23 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         joiner: impl Fn(&V, Option<&T>) -> R + Send + Sync + 'static,
         joined: Joined<K, V>,
     ) -> KStream<K, R> {
-        let joiner = move |value: &V, found: Option<&T>| Some(joiner(value, found));
+        self.left_join_nullable(table, move |_, value, found| Some(joiner(value, found)), joined)
+    }
+
+    /// As [`KStream::left_join`], with a look at the key; the result's value may be null.
+    pub fn left_join_nullable<T: Clone + 'static, R: Clone + 'static>(
+        &self,
+        table: &KTable<K, T>,
+        joiner: impl Fn(Option<&K>, &V, Option<&T>) -> Option<R> + Send + Sync + 'static,
+        joined: Joined<K, V>,
+    ) -> KStream<K, R> {
         self.add_table_join(table, Arc::new(joiner), joined, true)
     }
 
     fn add_table_join<T: Clone + 'static, R: Clone + 'static>(
         &self,
         table: &KTable<K, T>,
-        joiner: Joiner<V, T, R>,
+        joiner: Joiner<K, V, T, R>,
         joined: Joined<K, V>,
         is_left: bool,
     ) -> KStream<K, R> {
@@ -112,7 +132,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
             let processor = move || StreamTableJoin {
                 supplier: Arc::clone(&supplier),
                 joiner: Arc::clone(&joiner),
-                keep_null_keys: is_left,
+                is_left,
                 getter: None,
             };
             topology.add_processor::<_, K, V, K, R>(&name, processor, &[&parent])?;

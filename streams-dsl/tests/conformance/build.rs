@@ -1,0 +1,621 @@
+//! Builds the topology that a scenario describes, with the operators of the DSL.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value as Json;
+use streams_core::processor::{
+    FailOnInvalidTimestamp, LogAndSkipOnInvalidTimestamp, SourceRecord, TimestampExtractor, UsePartitionTime,
+};
+use streams_core::store::Stores;
+use streams_core::topology::{PartitionChoice, TopicNameExtractor};
+use streams_core::{BoxError, Headers, Windowed};
+use streams_dsl::{
+    Branches, Consumed, Grouped, Joined, KGroupedStream, KStream, KTable, Materialized, Produced, Repartitioned,
+    StreamsBuilder, TimeWindowedKStream, TimeWindows,
+};
+
+use crate::Skip;
+use crate::functions::{
+    Binary, Predicate, aggregator, initializer, joiner, kv, list, pairs, predicate, reducer, unary,
+};
+use crate::processors::CatalogueProcessor;
+use crate::value::{Dynamic, DynamicSerde, Type, Value, text};
+
+/// What the steps before have made.
+pub struct Env {
+    pub builder: StreamsBuilder,
+    pub nodes: BTreeMap<String, Rc<dyn Node>>,
+    pub types: BTreeMap<String, (Type, Type)>,
+    pub calls: Arc<Mutex<Vec<String>>>,
+    pub stores: BTreeMap<String, Json>,
+}
+
+/// The result of a step.
+pub trait Node {
+    /// Applies the operator of `step` to it.
+    fn apply(&self, env: &Env, step: &Json) -> Result<Rc<dyn Node>, Skip>;
+
+    fn as_any(&self) -> &dyn Any;
+
+    fn store_name(&self) -> Option<String> {
+        None
+    }
+
+    fn branch_names(&self) -> Option<Vec<String>> {
+        None
+    }
+}
+
+struct Nothing;
+
+impl Node for Nothing {
+    fn apply(&self, _: &Env, step: &Json) -> Result<Rc<dyn Node>, Skip> {
+        Err(Skip(format!("{} of nothing", step["op"])))
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+struct Stream<K, V>(KStream<K, V>);
+struct Table<K, V>(KTable<K, V>);
+struct Group<K, V>(KGroupedStream<K, V>);
+struct Windows<V>(TimeWindowedKStream<Value, V>);
+struct Split<K, V>(Branches<K, V>, bool);
+
+fn str_of<'a>(step: &'a Json, field: &str) -> Option<&'a str> {
+    step[field].as_str()
+}
+
+fn op(step: &Json) -> &str {
+    step["op"].as_str().unwrap()
+}
+
+fn skip<T>(step: &Json) -> Result<T, Skip> {
+    Err(Skip(op(step).to_owned()))
+}
+
+fn types(step: &Json) -> (Type, Type) {
+    let get = |field| str_of(step, field).map_or(Type::Str, Type::parse);
+    (get("k"), get("v"))
+}
+
+fn stream<K: Dynamic, V: Dynamic>(stream: KStream<K, V>) -> Result<Rc<dyn Node>, Skip> {
+    Ok(Rc::new(Stream(stream)))
+}
+
+fn table<K: Dynamic, V: Dynamic>(table: KTable<K, V>) -> Result<Rc<dyn Node>, Skip> {
+    Ok(Rc::new(Table(table)))
+}
+
+/// The `Materialized` that `mat` describes; its serdes too unless there is none.
+fn materialized<K: Dynamic, V: Dynamic>(mat: &Json, key: &Type, value: &Type) -> Result<Materialized<K, V>, Skip> {
+    let mut result = Materialized::with(DynamicSerde(key.clone()), DynamicSerde(value.clone()));
+    if let Some(name) = str_of(mat, "name") {
+        result = result.with_name(name);
+    }
+    match str_of(mat, "type") {
+        None | Some("rocksdb" | "dsl_rocksdb") => {}
+        Some("memory" | "dsl_memory") => result = result.in_memory(),
+        Some(other) => return Err(Skip(format!("store type {other}"))),
+    }
+    if mat["logging"] == false {
+        result = result.without_logging();
+    }
+    if mat["caching"] == false {
+        result = result.without_caching();
+    }
+    if let Some(retention) = mat["retention_ms"].as_i64() {
+        result = result.with_retention_ms(retention);
+    }
+    Ok(result)
+}
+
+fn key_of<K: Dynamic>(key: Option<&K>) -> Option<Value> {
+    key.map(Dynamic::to_value)
+}
+
+fn test<K: Dynamic, V: Dynamic>(
+    predicate: Predicate,
+) -> impl Fn(Option<&K>, Option<&V>) -> bool + Send + Sync + 'static {
+    move |key, value| predicate(key_of(key).as_ref(), key_of(value).as_ref())
+}
+
+fn call<K: Dynamic, V: Dynamic>(
+    function: Binary,
+) -> impl Fn(Option<&K>, Option<&V>) -> Option<Value> + Send + Sync + 'static {
+    move |key, value| function(key_of(key).as_ref(), key_of(value).as_ref())
+}
+
+/// Chooses partitions as the catalogue says.
+fn partitioner<K: Dynamic, V: Dynamic>(
+    step: &Json,
+) -> Result<
+    Option<impl Fn(&str, Option<&K>, Option<&V>, i32) -> PartitionChoice + Send + Sync + 'static + use<K, V>>,
+    Skip,
+> {
+    let Some(name) = step["partitioner"][0].as_str().map(str::to_owned) else { return Ok(None) };
+    let number = step["partitioner"][1].as_i64().unwrap_or(0) as i32;
+    Ok(Some(move |_: &str, _: Option<&K>, value: Option<&V>, _: i32| match name.as_str() {
+        "part_const" => PartitionChoice::One(number),
+        "part_both" => PartitionChoice::Several([0, 1].into_iter().collect()),
+        "part_none" => PartitionChoice::Drop,
+        "part_len" => PartitionChoice::One((text(key_of(value).as_ref()).len() % 4) as i32),
+        _ => PartitionChoice::Default,
+    }))
+}
+
+struct TopicOf {
+    spec: Json,
+    test: Option<Predicate>,
+}
+
+impl<K: Dynamic, V: Dynamic> TopicNameExtractor<K, V> for TopicOf {
+    fn topic(&self, key: Option<&K>, value: Option<&V>, _: i64, _: &Headers) -> String {
+        let (key, value) = (key_of(key), key_of(value));
+        let argument = |index: usize| self.spec[index].as_str().unwrap_or("").to_owned();
+        match &self.test {
+            Some(test) if test(key.as_ref(), value.as_ref()) => argument(2),
+            Some(_) => argument(3),
+            None if self.spec[0] == "topic_of_key" => argument(1) + &text(key.as_ref()),
+            None => argument(1) + &text(value.as_ref()),
+        }
+    }
+
+    fn describe(&self) -> String {
+        self.spec.to_string()
+    }
+}
+
+enum Extractor {
+    Value,
+    Field(String, usize),
+    PartitionTimePlus(i64),
+}
+
+impl<K: Dynamic> TimestampExtractor<K, Value> for Extractor {
+    fn extract(&self, record: &SourceRecord<'_, K, Value>, partition_time: i64, _: i64) -> Result<i64, BoxError> {
+        Ok(match self {
+            Self::Value => record.value.map_or(partition_time, Value::number),
+            Self::Field(separator, index) => {
+                let text = text(record.value);
+                text.split(separator).nth(*index).and_then(|part| part.parse().ok()).unwrap_or(-1)
+            }
+            Self::PartitionTimePlus(ms) => partition_time + ms,
+        })
+    }
+}
+
+fn consumed<K: Dynamic>(step: &Json) -> Result<Consumed<K, Value>, Skip> {
+    let (key, value) = types(step);
+    let mut consumed = Consumed::with(DynamicSerde(key), DynamicSerde(value));
+    if let Some(name) = str_of(step, "name") {
+        consumed = consumed.named(name);
+    }
+    let spec = &step["ts_extractor"];
+    Ok(match spec[0].as_str() {
+        None => consumed,
+        Some("fail_on_invalid") => consumed.with_timestamp_extractor(FailOnInvalidTimestamp),
+        Some("log_and_skip") => consumed.with_timestamp_extractor(LogAndSkipOnInvalidTimestamp),
+        Some("use_partition_time") => consumed.with_timestamp_extractor(UsePartitionTime),
+        Some("value_long") => consumed.with_timestamp_extractor(Extractor::Value),
+        Some("value_field") => {
+            let field = Extractor::Field(spec[1].as_str().unwrap().to_owned(), spec[2].as_u64().unwrap() as usize);
+            consumed.with_timestamp_extractor(field)
+        }
+        Some("partition_time_plus") => {
+            consumed.with_timestamp_extractor(Extractor::PartitionTimePlus(spec[1].as_i64().unwrap()))
+        }
+        Some(other) => return Err(Skip(format!("extractor {other}"))),
+    })
+}
+
+fn source<K: Dynamic>(env: &Env, step: &Json) -> Result<Rc<dyn Node>, Skip> {
+    let consumed = consumed::<K>(step)?;
+    if op(step) == "table" {
+        let (key, value) = types(step);
+        let materialized = materialized(&step["mat"], &key, &value)?;
+        return table(env.builder.table(str_of(step, "topic").unwrap(), consumed, materialized));
+    }
+    let Some(topics) = step["topics"].as_array() else { return Err(Skip("pattern".to_owned())) };
+    stream(env.builder.stream_of(topics.iter().map(|topic| topic.as_str().unwrap()), consumed))
+}
+
+fn add_store(env: &mut Env, def: &Json) -> Result<(), Skip> {
+    let (key, value) = types(def);
+    let name = str_of(def, "name").unwrap();
+    let (key, value) = (DynamicSerde(key), DynamicSerde(value));
+    let number = |field: &str| def[field].as_i64().unwrap_or(0);
+    let in_memory = match str_of(def, "backing") {
+        None | Some("rocksdb") => false,
+        Some("memory") => true,
+        Some(other) => return Err(Skip(format!("backing {other}"))),
+    };
+    macro_rules! add {
+        ($builder:expr) => {{
+            let mut builder = $builder.with_caching(def["caching"] == true);
+            if in_memory {
+                builder = builder.in_memory();
+            }
+            if def["logging"] == false {
+                builder = builder.without_logging();
+            }
+            env.builder.add_state_store(builder);
+        }};
+    }
+    let (retention, size) = (number("retention_ms"), number("size_ms"));
+    match str_of(def, "type").unwrap() {
+        "kv" => add!(Stores::key_value::<Value, Value>(name, key, value)),
+        "timestamped_kv" => add!(Stores::timestamped_key_value::<Value, Value>(name, key, value)),
+        "window" if def["duplicates"] == true => {
+            add!(Stores::window::<Value, Value>(name, retention, size, key, value).with_duplicates());
+        }
+        "window" => add!(Stores::window::<Value, Value>(name, retention, size, key, value)),
+        "timestamped_window" => add!(Stores::timestamped_window::<Value, Value>(name, retention, size, key, value)),
+        "session" => add!(Stores::session::<Value, Value>(name, retention, key, value)),
+        other => return Err(Skip(format!("store {other}"))),
+    }
+    env.stores.insert(name.to_owned(), def.clone());
+    Ok(())
+}
+
+impl Env {
+    /// Performs one step.
+    pub fn step(&mut self, step: &Json) -> Result<(), Skip> {
+        let (key, value) = types(step);
+        let windowed = matches!(key, Type::Time(..) | Type::Session(_));
+        let node = match op(step) {
+            "stream" | "table" if windowed => source::<Windowed<Value>>(self, step)?,
+            "stream" | "table" => source::<Value>(self, step)?,
+            "store" => {
+                add_store(self, &step["def"])?;
+                Rc::new(Nothing)
+            }
+            _ => {
+                let Some(from) = step["from"].as_str().and_then(|from| self.nodes.get(from)) else { return skip(step) };
+                from.apply(self, step)?
+            }
+        };
+        let id = step["id"].as_str().unwrap().to_owned();
+        self.types.insert(id.clone(), (key, value));
+        self.nodes.insert(id, node);
+        Ok(())
+    }
+
+    fn other<T: Node + 'static>(&self, step: &Json) -> Option<&T> {
+        self.nodes.get(step["with"].as_str()?)?.as_any().downcast_ref()
+    }
+}
+
+impl<K: Dynamic, V: Dynamic> Stream<K, V> {
+    fn split(&self, named: &KStream<K, V>, step: &Json) -> Result<Rc<dyn Node>, Skip> {
+        let mut split = named.split();
+        for (index, branch) in step["branches"].as_array().unwrap().iter().enumerate() {
+            let number = (index + 1).to_string();
+            let name = str_of(branch, "name").unwrap_or(&number);
+            split = split.branch_nullable(name, test(predicate(&branch["pred"])?));
+        }
+        let default = &step["default"];
+        Ok(Rc::new(if default.is_null() {
+            Split(split.no_default_branch(), false)
+        } else if let Some(name) = str_of(default, "name") {
+            Split(split.default_branch_named(name), true)
+        } else {
+            Split(split.default_branch(), true)
+        }))
+    }
+
+    fn join<T: Dynamic>(&self, env: &Env, right: &KTable<K, T>, step: &Json) -> Result<Rc<dyn Node>, Skip> {
+        if !step["grace"].is_null() {
+            return Err(Skip("join with grace".to_owned()));
+        }
+        let (key, value) = env.types[str_of(step, "from").unwrap()].clone();
+        let mut joined = Joined::with(DynamicSerde(key), DynamicSerde(value));
+        if let Some(name) = str_of(step, "name") {
+            joined = joined.named(name);
+        }
+        let joiner = joiner(&step["joiner"])?;
+        if op(step) == "stream.joinTable" {
+            let joiner = move |key: Option<&K>, left: &V, right: &T| {
+                joiner(key_of(key).as_ref(), Some(&left.to_value()), Some(&right.to_value()))
+            };
+            return stream(self.0.join_nullable(right, joiner, joined));
+        }
+        let joiner = move |key: Option<&K>, left: &V, right: Option<&T>| {
+            joiner(key_of(key).as_ref(), Some(&left.to_value()), key_of(right).as_ref())
+        };
+        stream(self.0.left_join_nullable(right, joiner, joined))
+    }
+
+    fn process(&self, env: &Env, named: &KStream<K, V>, step: &Json) -> Result<Rc<dyn Node>, Skip> {
+        if !step["supplies"].is_null() {
+            return Err(Skip("stores that a supplier brings".to_owned()));
+        }
+        let _ = env;
+        let Some(named) = (named as &dyn Any).downcast_ref::<KStream<Value, Value>>() else {
+            return Err(Skip("process of counts".to_owned()));
+        };
+        let spec = step["proc"].clone();
+        CatalogueProcessor::check(&spec)?;
+        let stores: Vec<&str> = step["stores"]
+            .as_array()
+            .map_or_else(Vec::new, |stores| stores.iter().map(|store| store.as_str().unwrap()).collect());
+        stream(named.process(move || CatalogueProcessor::new(spec.clone()), &stores))
+    }
+
+    fn note(&self, env: &Env, step: &Json) -> impl Fn(Option<&K>, Option<&V>) + Send + Sync + 'static + use<K, V> {
+        let (calls, id) = (Arc::clone(&env.calls), step["id"].as_str().unwrap().to_owned());
+        move |key, value| {
+            let call = format!("{id}:{}={}", text(key_of(key).as_ref()), text(key_of(value).as_ref()));
+            calls.lock().unwrap().push(call);
+        }
+    }
+
+    fn produced(&self, step: &Json) -> Result<Produced<K, V>, Skip> {
+        let (key, value) = types(step);
+        let mut produced = Produced::with(DynamicSerde(key), DynamicSerde(value));
+        if let Some(name) = str_of(step, "name") {
+            produced = produced.named(name);
+        }
+        if let Some(partitioner) = partitioner::<K, V>(step)? {
+            produced = produced.with_partitioner(partitioner);
+        }
+        Ok(produced)
+    }
+}
+
+impl<K: Dynamic, V: Dynamic> Node for Stream<K, V> {
+    fn apply(&self, env: &Env, step: &Json) -> Result<Rc<dyn Node>, Skip> {
+        let named = match str_of(step, "name") {
+            Some(name) => self.0.named(name),
+            None => self.0.clone(),
+        };
+        let (key, value) = types(step);
+        match op(step) {
+            "stream.filter" => stream(named.filter_nullable(test(predicate(&step["pred"])?))),
+            "stream.filterNot" => stream(named.filter_not_nullable(test(predicate(&step["pred"])?))),
+            "stream.map" => {
+                let (key_fn, value_fn) = (kv(&step["key_fn"])?, kv(&step["value_fn"])?);
+                stream(named.map_nullable(move |key, value| {
+                    let (key, value) = (key_of(key), key_of(value));
+                    (key_fn(key.as_ref(), value.as_ref()), value_fn(key.as_ref(), value.as_ref()))
+                }))
+            }
+            "stream.mapValues" => {
+                let mapper = unary(&step["fn"])?;
+                stream(named.map_values_nullable(move |_, value| mapper(key_of(value).as_ref())))
+            }
+            "stream.mapValuesWithKey" => stream(named.map_values_nullable(call(kv(&step["fn"])?))),
+            "stream.flatMap" => {
+                let mapper = pairs(&step["fn"])?;
+                stream(named.flat_map_nullable(move |key, value| mapper(key_of(key).as_ref(), key_of(value).as_ref())))
+            }
+            "stream.flatMapValues" | "stream.flatMapValuesWithKey" => {
+                let mapper = list(&step["fn"])?;
+                stream(
+                    named.flat_map_values_nullable(move |key, value| {
+                        mapper(key_of(key).as_ref(), key_of(value).as_ref())
+                    }),
+                )
+            }
+            "stream.selectKey" => stream(named.select_key_nullable(call(kv(&step["fn"])?))),
+            "stream.peek" => stream(named.peek(self.note(env, step))),
+            "stream.foreach" => {
+                named.for_each(self.note(env, step));
+                Ok(Rc::new(Nothing))
+            }
+            "stream.merge" => match env.other::<Self>(step) {
+                Some(other) => stream(named.merge(&other.0)),
+                None => skip(step),
+            },
+            "stream.split" => self.split(&named, step),
+            "stream.repartition" => {
+                let mut repartitioned = Repartitioned::with(DynamicSerde(key), DynamicSerde(value));
+                if let Some(name) = str_of(step, "name") {
+                    repartitioned = repartitioned.named(name);
+                }
+                if let Some(partitions) = step["partitions"].as_i64() {
+                    repartitioned = repartitioned.with_partitions(partitions as i32);
+                }
+                if let Some(partitioner) = partitioner::<K, V>(step)? {
+                    repartitioned = repartitioned.with_partitioner(partitioner);
+                }
+                stream(self.0.repartition(repartitioned))
+            }
+            "stream.to" => {
+                let produced = self.produced(step)?;
+                match str_of(step, "topic") {
+                    Some(topic) => self.0.to(topic, produced),
+                    None => {
+                        let spec = step["topic_fn"].clone();
+                        if spec[0] == "topic_of_source" {
+                            return Err(Skip("topic_of_source".to_owned()));
+                        }
+                        let test = if spec[0] == "topic_if" { Some(predicate(&spec[1])?) } else { None };
+                        self.0.to_dynamic(TopicOf { spec, test }, produced);
+                    }
+                }
+                Ok(Rc::new(Nothing))
+            }
+            "stream.toTable" => table(named.to_table(materialized(&step["mat"], &key, &value)?)),
+            "stream.groupByKey" => {
+                let mut grouped = Grouped::with(DynamicSerde(key), DynamicSerde(value));
+                if let Some(name) = str_of(step, "name") {
+                    grouped = grouped.named(name);
+                }
+                Ok(Rc::new(Group(self.0.group_by_key(grouped))))
+            }
+            "stream.groupBy" => {
+                let mut grouped = Grouped::with(DynamicSerde(key), DynamicSerde(value));
+                if let Some(name) = str_of(step, "name") {
+                    grouped = grouped.named(name);
+                }
+                Ok(Rc::new(Group(self.0.group_by_nullable(call(kv(&step["fn"])?), grouped))))
+            }
+            "stream.process" => self.process(env, &named, step),
+            "stream.joinTable" | "stream.leftJoinTable" => {
+                if let Some(right) = env.other::<Table<K, Value>>(step) {
+                    self.join(env, &right.0, step)
+                } else if let Some(right) = env.other::<Table<K, i64>>(step) {
+                    self.join(env, &right.0, step)
+                } else {
+                    skip(step)
+                }
+            }
+            _ => skip(step),
+        }
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl<K: Dynamic, V: Dynamic> Node for Split<K, V> {
+    fn apply(&self, _: &Env, step: &Json) -> Result<Rc<dyn Node>, Skip> {
+        let streams = self.0.streams();
+        let index = match step["branch"].as_u64() {
+            Some(index) => index as usize,
+            None => streams.len() - 1,
+        };
+        stream(streams[index].clone())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn branch_names(&self) -> Option<Vec<String>> {
+        let mut names = self.0.names().to_vec();
+        names.sort();
+        Some(names)
+    }
+}
+
+impl<K: Dynamic, V: Dynamic> Node for Table<K, V> {
+    fn apply(&self, _: &Env, step: &Json) -> Result<Rc<dyn Node>, Skip> {
+        let named = match str_of(step, "name") {
+            Some(name) => self.0.named(name),
+            None => self.0.clone(),
+        };
+        if !step["mat"].is_null() {
+            return Err(Skip(format!("{} with a store", op(step))));
+        }
+        match op(step) {
+            "table.filter" | "table.filterNot" => {
+                let predicate = predicate(&step["pred"])?;
+                let test = move |key: Option<&K>, value: &V| predicate(key_of(key).as_ref(), Some(&value.to_value()));
+                table(if op(step) == "table.filter" { named.filter(test) } else { named.filter_not(test) })
+            }
+            "table.mapValues" => {
+                let mapper = unary(&step["fn"])?;
+                table(named.map_values_nullable(move |_, value| mapper(Some(&value.to_value()))))
+            }
+            "table.mapValuesWithKey" => {
+                let mapper = kv(&step["fn"])?;
+                table(
+                    named.map_values_nullable(move |key, value| mapper(key_of(key).as_ref(), Some(&value.to_value()))),
+                )
+            }
+            "table.toStream" if step["fn"].is_null() => stream(named.to_stream()),
+            "table.toStream" => stream(named.to_stream().select_key_nullable(call(kv(&step["fn"])?))),
+            _ => skip(step),
+        }
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn store_name(&self) -> Option<String> {
+        self.0.store_name()
+    }
+}
+
+impl<K: Dynamic, V: Dynamic> Node for Group<K, V> {
+    fn apply(&self, env: &Env, step: &Json) -> Result<Rc<dyn Node>, Skip> {
+        let named = match str_of(step, "name") {
+            Some(name) => self.0.named(name),
+            None => self.0.clone(),
+        };
+        let (key, value) = types(step);
+        let mat = &step["mat"];
+        match op(step) {
+            "grouped.count" => table(named.count(materialized(mat, &key, &value)?)),
+            "grouped.reduce" => {
+                let reducer = reducer(&step["reducer"])?;
+                let reducer =
+                    move |old: V, new: &V| reducer(Some(&old.to_value()), Some(&new.to_value())).map(V::of_value);
+                table(named.reduce_nullable(reducer, materialized(mat, &key, &value)?))
+            }
+            "grouped.aggregate" => {
+                let (initial, aggregator) = (initializer(&step["init"])?, aggregator(&step["agg"])?);
+                let aggregator = move |key: &K, value: &V, aggregate: Option<Value>| {
+                    let aggregate = aggregate.or_else(|| initial.clone());
+                    aggregator(Some(&key.to_value()), Some(&value.to_value()), aggregate.as_ref())
+                };
+                table(named.aggregate_nullable(aggregator, materialized(mat, &key, &value)?))
+            }
+            "grouped.windowedBy" if step["emit"] != "close" => {
+                let windows = &step["windows"];
+                let mut made = match str_of(windows, "type").unwrap() {
+                    "tumbling" => TimeWindows::of_size_ms(windows["size"].as_i64().unwrap()),
+                    "hopping" => TimeWindows::of_size_ms(windows["size"].as_i64().unwrap())
+                        .advance_by_ms(windows["advance"].as_i64().unwrap()),
+                    other => return Err(Skip(format!("{other} windows"))),
+                };
+                if let Some(grace) = windows["grace"].as_i64() {
+                    made = made.with_grace_ms(grace);
+                }
+                let _ = env;
+                match (&self.0 as &dyn Any).downcast_ref::<KGroupedStream<Value, V>>() {
+                    Some(grouped) => Ok(Rc::new(Windows(grouped.windowed_by(made)))),
+                    None => skip(step),
+                }
+            }
+            _ => skip(step),
+        }
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl<V: Dynamic> Node for Windows<V> {
+    fn apply(&self, _: &Env, step: &Json) -> Result<Rc<dyn Node>, Skip> {
+        let (Type::Time(key, _), value) = types(step) else { return skip(step) };
+        let named = match str_of(step, "name") {
+            Some(name) => self.0.named(name),
+            None => self.0.clone(),
+        };
+        let mat = &step["mat"];
+        match op(step) {
+            "windowed.count" => table(named.count(materialized(mat, &key, &value)?)),
+            "windowed.reduce" => {
+                let reducer = reducer(&step["reducer"])?;
+                let reducer = move |old: V, new: Option<&V>| {
+                    reducer(Some(&old.to_value()), key_of(new).as_ref()).map(V::of_value)
+                };
+                table(named.reduce_nullable(reducer, materialized(mat, &key, &value)?))
+            }
+            "windowed.aggregate" => {
+                let (initial, aggregator) = (initializer(&step["init"])?, aggregator(&step["agg"])?);
+                let aggregator = move |key: &Value, value: Option<&V>, aggregate: Option<Value>| {
+                    let aggregate = aggregate.or_else(|| initial.clone());
+                    aggregator(Some(key), key_of(value).as_ref(), aggregate.as_ref())
+                };
+                table(named.aggregate_nullable(aggregator, materialized(mat, &key, &value)?))
+            }
+            _ => skip(step),
+        }
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,365 @@
+//! Performs the actions of a scenario in the test driver and compares what comes of them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value as Json, json};
+use streams_core::serde::ByteArraySerde;
+use streams_core::{
+    Headers, KeyValueStore, Record, SessionStore, StreamsConfig, TimestampedKeyValueStore, TimestampedWindowStore,
+    TopologyTestDriver, ValueAndTimestamp, WindowStore,
+};
+use streams_dsl::StreamsBuilder;
+
+use crate::build::Env;
+use crate::value::{self, Dynamic, DynamicSerde, Type, Value, hex, unhex};
+use crate::{Outcome, Skip};
+
+/// A value as it is read from a store.
+trait Read {
+    fn read(&self) -> Json;
+}
+
+impl Read for Value {
+    fn read(&self) -> Json {
+        json!({ "v": value::json(self) })
+    }
+}
+
+impl<V: Dynamic> Read for ValueAndTimestamp<V> {
+    fn read(&self) -> Json {
+        json!({ "v": value::json(&self.value.to_value()), "ts": self.timestamp })
+    }
+}
+
+fn keyed(key: Json, mut read: Json) -> Json {
+    read["k"] = key;
+    read
+}
+
+fn config(scenario: &Json, cache: Option<u64>) -> Result<StreamsConfig, Skip> {
+    let settings = scenario["config"].as_object().cloned().unwrap_or_default();
+    let id = settings.get("application.id").and_then(Json::as_str).unwrap_or("app");
+    let mut config = StreamsConfig::new(id);
+    for (name, value) in &settings {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        if name == "topology.optimization" && text != "none" {
+            return Err(Skip(format!("{name}={text}")));
+        }
+        let ignored = ["errors.dead.letter.queue.topic.name", "dsl.store.format", "default.dsl.store"];
+        if ignored.contains(&name.as_str()) {
+            return Err(Skip(name.clone()));
+        }
+        let value = text.rsplit(['.', '$']).next().unwrap_or("");
+        let value = if name.ends_with(".handler") { value } else { text.as_str() };
+        config = config.with(name, value).map_err(|error| Skip(format!("{name}: {error}")))?;
+    }
+    if let Some(bytes) = cache {
+        config = config.with("statestore.cache.max.bytes", bytes).unwrap();
+    }
+    Ok(config)
+}
+
+struct Run {
+    driver: TopologyTestDriver,
+    calls: Arc<Mutex<Vec<String>>>,
+}
+
+macro_rules! with_store {
+    ($driver:expr, $name:expr, [$($type:ty),*], $store:ident => $body:expr) => {
+        $(if let Some($store) = $driver.store::<$type>($name) { Some($body) } else)* { None }
+    };
+}
+
+impl Run {
+    /// Everything sent since the last call, by topic.
+    fn outputs(&self) -> BTreeMap<String, Vec<Json>> {
+        let mut outputs = BTreeMap::new();
+        for topic in self.driver.produced_topic_names() {
+            let bytes = self.driver.output_topic_with::<Vec<u8>, Vec<u8>>(&topic, ByteArraySerde, ByteArraySerde);
+            let records = bytes.read_all().unwrap();
+            if !records.is_empty() {
+                outputs.insert(topic, records.iter().map(record_json).collect());
+            }
+        }
+        outputs
+    }
+
+    fn pipe(&self, scenario: &Json, action: &Json) -> Result<(), streams_core::StreamsError> {
+        let topic = action["topic"].as_str().unwrap();
+        let types = &scenario["inputs"][topic];
+        let bytes = |field: &str, kind: &Json| match action[format!("{field}_hex")].as_str() {
+            Some(raw) => Some(unhex(raw)),
+            None => Type::parse(kind.as_str().unwrap_or("string")).value(&action[field]).map(|value| value.bytes()),
+        };
+        let (key, value) = (bytes("key", &types["k"]), bytes("value", &types["v"]));
+        let mut headers = Headers::default();
+        for header in action["headers"].as_array().into_iter().flatten() {
+            headers.add(header[0].as_str().unwrap(), header[1].as_str().map(|value| unhex(value).into()));
+        }
+        let serde = || DynamicSerde(Type::Bytes);
+        let input = self.driver.input_topic_with::<Value, Value>(topic, serde(), serde());
+        let timestamp = action["ts"].as_i64().unwrap();
+        input.pipe_bytes(key.as_deref(), value.as_deref(), timestamp, &headers)
+    }
+
+    fn put(&self, action: &Json) -> Result<(), Skip> {
+        let name = action["store"].as_str().unwrap();
+        let get =
+            |field: &str, kind: &str| Type::parse(action[kind].as_str().unwrap_or("string")).value(&action[field]);
+        let key = get("key", "k").ok_or_else(|| Skip("put of a null key".to_owned()))?;
+        let value = get("value", "v");
+        let timestamp = action["ts"].as_i64();
+        if let Some(store) = self.driver.store::<KeyValueStore<Value, Value>>(name) {
+            store.put(&key, value).unwrap();
+        } else if let Some(store) = self.driver.store::<TimestampedKeyValueStore<Value, Value>>(name) {
+            let timestamp = timestamp.ok_or_else(|| Skip("plain put into a timestamped store".to_owned()))?;
+            store.put(&key, value.map(|value| ValueAndTimestamp::new(value, timestamp))).unwrap();
+        } else if let Some(store) = self.driver.store::<TimestampedKeyValueStore<Value, i64>>(name) {
+            let timestamp = timestamp.ok_or_else(|| Skip("plain put into a timestamped store".to_owned()))?;
+            store.put(&key, value.map(|value| ValueAndTimestamp::new(value.number(), timestamp))).unwrap();
+        }
+        Ok(())
+    }
+
+    fn read(&self, action: &Json) -> Result<Json, Skip> {
+        let kind = action["do"].as_str().unwrap();
+        let name = action["store"].as_str().unwrap();
+        let reverse = action["reverse"] == true;
+        let key_of = |field: &str| Type::parse(action["k"].as_str().unwrap_or("string")).value(&action[field]);
+        let time = |field: &str| action[field].as_i64();
+        let missing = || Skip(format!("{kind} of {name}"));
+        let key = || key_of("key").ok_or_else(|| Skip("a read with a null key".to_owned()));
+        let all = |entries: Vec<Json>| Json::Array(entries);
+        let driver = &self.driver;
+        type Kv = KeyValueStore<Value, Value>;
+        type Ts = TimestampedKeyValueStore<Value, Value>;
+        type Counts = TimestampedKeyValueStore<Value, i64>;
+        type Win = WindowStore<Value, Value>;
+        type TsWin = TimestampedWindowStore<Value, Value>;
+        type WinCounts = TimestampedWindowStore<Value, i64>;
+        let read = match kind {
+            "get" => {
+                let key = key()?;
+                with_store!(driver, name, [Kv, Ts, Counts], store => {
+                    store.get(&key).unwrap().map_or(Json::Null, |found| found.read())
+                })
+            }
+            "count" => {
+                with_store!(driver, name, [Kv, Ts, Counts], store => store.approximate_entries().unwrap().into())
+            }
+            "range" | "all" => with_store!(driver, name, [Kv, Ts, Counts], store => {
+                let (from, to) = (key_of("from_key"), key_of("to_key"));
+                let entries = if reverse {
+                    store.reverse_range(from.as_ref(), to.as_ref())
+                } else {
+                    store.range(from.as_ref(), to.as_ref())
+                };
+                let entries = entries.unwrap().map(|entry| entry.map(|(k, v)| keyed(value::json(&k), v.read())).unwrap());
+                all(entries.collect())
+            }),
+            "prefix" => {
+                let prefix = key()?.bytes();
+                with_store!(driver, name, [Kv, Ts, Counts], store => {
+                    let entries = store.prefix_scan(&prefix);
+                    all(entries.map(|entry| entry.map(|(k, v)| keyed(value::json(&k), v.read())).unwrap()).collect())
+                })
+            }
+            "window.get" => {
+                let (key, start) = (key()?, time("time").unwrap());
+                with_store!(driver, name, [Win, TsWin, WinCounts], store => {
+                    store.fetch(&key, start).unwrap().map_or(Json::Null, |found| found.read())
+                })
+            }
+            "window.fetch" => {
+                let (key, from, to) = (key()?, time("from").unwrap(), time("to").unwrap());
+                with_store!(driver, name, [Win, TsWin, WinCounts], store => {
+                    let entries =
+                        if reverse { store.backward_fetch_range(&key, from, to) } else { store.fetch_range(&key, from, to) };
+                    let entries = entries.unwrap().map(|(s, v)| keyed(s.into(), v.read()));
+                    all(entries.collect())
+                })
+            }
+            "window.all" | "window.range" => {
+                let (from, to) = (time("from").unwrap_or(0), time("to").unwrap_or(i64::MAX));
+                let (from_key, to_key) = (key_of("from_key"), key_of("to_key"));
+                if kind == "window.range" && reverse {
+                    return Err(Skip("reverse window.range".to_owned()));
+                }
+                with_store!(driver, name, [Win, TsWin, WinCounts], store => {
+                    let entries = if kind == "window.range" {
+                        store.fetch_key_range(from_key.as_ref(), to_key.as_ref(), from, to)
+                    } else if reverse {
+                        store.backward_fetch_all(from, to)
+                    } else if time("from").is_none() {
+                        store.all()
+                    } else {
+                        store.fetch_all(from, to)
+                    };
+                    let shown = entries.unwrap().map(|entry| {
+                        entry.map(|(key, v)| keyed(value::json(&key.to_value()), v.read())).unwrap()
+                    });
+                    all(shown.collect())
+                })
+            }
+            "session.fetch" => {
+                let key = key()?;
+                with_store!(driver, name, [SessionStore<Value, Value>], store => {
+                    let entries = store.fetch(&key).unwrap();
+                    all(entries.map(|entry| entry.map(|(k, v)| keyed(value::json(&k.to_value()), v.read())).unwrap()).collect())
+                })
+            }
+            _ => return Err(Skip(kind.to_owned())),
+        };
+        read.ok_or_else(missing)
+    }
+}
+
+fn record_json(record: &Record<Vec<u8>, Vec<u8>>) -> Json {
+    let bytes = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(Json::Null, |bytes| hex(bytes).into());
+    let mut shown = json!({ "k": bytes(&record.key), "v": bytes(&record.value), "ts": record.timestamp });
+    if !record.headers.is_empty() {
+        let header =
+            |header: &streams_core::Header| json!([header.key.as_ref(), header.value.as_ref().map(|value| hex(value))]);
+        shown["h"] = record.headers.iter().map(header).collect();
+    }
+    shown
+}
+
+fn expected_outputs(step: &Json) -> BTreeMap<String, Vec<Json>> {
+    let mut outputs: BTreeMap<String, Vec<Json>> = BTreeMap::new();
+    for record in step["out"].as_array().into_iter().flatten() {
+        let topic = record["t"].as_str().unwrap().to_owned();
+        let mut record = record.clone();
+        let fields = record.as_object_mut().unwrap();
+        fields.remove("t");
+        // The driver has one partition per topic.
+        fields.remove("p");
+        outputs.entry(topic).or_default().push(record);
+    }
+    outputs
+}
+
+fn differ(what: &str, actual: &impl std::fmt::Debug, expected: &impl std::fmt::Debug) -> Result<Outcome, Skip> {
+    Ok(Outcome::Differs(format!("{what}\n    actual   {actual:?}\n    expected {expected:?}")))
+}
+
+/// `describe()` with the nodes of each sub-topology by name and its lists sorted: the JVM prints them in the order of hash tables.
+pub fn canonical(text: &str) -> String {
+    fn list(text: &str) -> String {
+        let mut names: Vec<&str> = text.split(", ").collect();
+        names.sort_unstable();
+        names.join(", ")
+    }
+    let mut lines: Vec<(String, Vec<String>)> = Vec::new();
+    let mut sub_topology = String::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        if let Some(arrow) = line.get(..4).filter(|arrow| ["--> ", "<-- "].contains(arrow)) {
+            lines.last_mut().unwrap().1.push(format!("{arrow}{}", list(&line[4..])));
+        } else if let Some((head, rest)) = line.split_once("s: [").filter(|_| !line.starts_with("Sub")) {
+            let (names, tail) = rest.split_once(']').unwrap();
+            lines.push((format!("{sub_topology} {head}s: [{}]{tail}", list(names)), Vec::new()));
+        } else {
+            if line.starts_with("Sub-topology") {
+                sub_topology = line.to_owned();
+            }
+            lines.push((format!("{sub_topology} {line}"), Vec::new()));
+        }
+    }
+    lines.sort();
+    lines.into_iter().map(|(line, below)| format!("{line} {}\n", below.join(" "))).collect()
+}
+
+/// Runs the scenario once, with the default cache or without, against `expect`.
+pub fn run(scenario: &Json, expect: &Json, cache: Option<u64>) -> Result<Outcome, Skip> {
+    let config = config(scenario, cache)?;
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let mut env = Env {
+        builder: StreamsBuilder::new(),
+        nodes: BTreeMap::new(),
+        types: BTreeMap::new(),
+        calls: Arc::clone(&calls),
+        stores: BTreeMap::new(),
+    };
+    for step in scenario["topology"].as_array().unwrap() {
+        env.step(step)?;
+    }
+    let wall_start = scenario["wall_start"].as_i64().unwrap_or(0);
+    let built = env.builder.build();
+    let described = built.as_ref().map(streams_core::Topology::describe).unwrap_or_default();
+    let started = built.and_then(|topology| TopologyTestDriver::starting_at(&topology, config, wall_start));
+    let driver = match (started, expect["build_error"].is_null()) {
+        (Err(_), false) => return Ok(Outcome::Same),
+        (Err(error), true) => return differ("building failed", &error.to_string(), &"a topology"),
+        (Ok(_), false) => return differ("building", &"a topology", &expect["build_error"]),
+        (Ok(driver), true) => driver,
+    };
+    if let Some(text) = expect["describe"].as_str()
+        && canonical(text) != canonical(&described)
+    {
+        return Ok(Outcome::Differs(format!("describe\n{described}\nexpected\n{text}")));
+    }
+    if let Some(names) = expect["stores"].as_array() {
+        let mut stores = driver.store_names();
+        stores.sort();
+        if Json::from(stores.clone()) != Json::from(names.clone()) {
+            return differ("stores", &stores, names);
+        }
+    }
+    for (id, node) in &env.nodes {
+        let name = node.store_name().map_or(Json::Null, Json::from);
+        if expect["queryable"].is_object() && expect["queryable"][id] != name {
+            return differ(&format!("store of {id}"), &name, &expect["queryable"][id]);
+        }
+        if let Some(names) = node.branch_names()
+            && expect["branch_keys"][id] != Json::from(names.clone())
+        {
+            return differ("branches", &names, &expect["branch_keys"][id]);
+        }
+    }
+    drive(scenario, expect, Run { driver, calls })
+}
+
+fn drive(scenario: &Json, expect: &Json, mut run: Run) -> Result<Outcome, Skip> {
+    let none = Vec::new();
+    let actions = scenario["driver"].as_array().unwrap_or(&none);
+    let steps = expect["steps"].as_array().unwrap_or(&none);
+    for (index, (action, step)) in actions.iter().zip(steps).enumerate() {
+        let what = format!("action {index} {action}");
+        let kind = action["do"].as_str().unwrap();
+        let mut read = Json::Null;
+        let result = match kind {
+            "pipe" => run.pipe(scenario, action),
+            "advance_wall" => run.driver.advance_wall_clock(action["ms"].as_i64().unwrap()),
+            "put" => {
+                run.put(action)?;
+                Ok(())
+            }
+            // A key that cannot be null, and a store of a fixed kind: what is an error there does not compile here.
+            _ if !step["error"].is_null() => continue,
+            _ => {
+                read = run.read(action)?;
+                Ok(())
+            }
+        };
+        match (&result, step["error"].is_null()) {
+            (Err(_), false) => return Ok(Outcome::Same),
+            (Err(error), true) => return differ(&what, &error.to_string(), step),
+            (Ok(()), false) => return differ(&what, &"success", &step["error"]),
+            (Ok(()), true) => {}
+        }
+        let (actual, expected) = (run.outputs(), expected_outputs(step));
+        if actual != expected {
+            return differ(&what, &actual, &expected);
+        }
+        if read != step["read"] {
+            return differ(&what, &read, &step["read"]);
+        }
+        let calls = std::mem::take(&mut *run.calls.lock().unwrap());
+        let expected = step["calls"].as_array().cloned().unwrap_or_default();
+        if Json::from(calls.clone()) != Json::from(expected.clone()) {
+            return differ(&what, &calls, &expected);
+        }
+    }
+    Ok(Outcome::Same)
+}

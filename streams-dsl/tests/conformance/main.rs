@@ -1,0 +1,91 @@
+//! What Kafka Streams 4.3.1 answered in its test driver, scenario by scenario: outputs, changelogs, timestamps, headers, store contents,
+//! drops, `describe()`. Each scenario whose operators exist here is built with the DSL, driven, and compared byte for byte, with the cache
+//! and without.
+//!
+//! `CONFORMANCE_NAME=part` runs the scenarios whose name contains that, `CONFORMANCE_FILE` another file of scenarios, one a line.
+
+mod build;
+mod drive;
+mod functions;
+mod processors;
+mod value;
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+
+use serde_json::Value as Json;
+
+/// A scenario uses something that does not exist here.
+#[derive(Debug)]
+pub struct Skip(pub String);
+
+/// How a run went.
+pub enum Outcome {
+    Same,
+    Differs(String),
+}
+
+const SCENARIOS: &[u8] = include_bytes!("../data/scenarios.jsonl.gz");
+
+/// Where the answer here is another one on purpose, and why.
+const DEVIATIONS: &[(&str, &str)] = &[
+    ("inv-empty", "an empty topology is refused when the driver is made; the JVM refuses it when the application is"),
+    (
+        "inv-supplier-retention",
+        "a retention too short for the windows is always refused; the JVM's store suppliers go unchecked",
+    ),
+    (
+        "proc-missing-store",
+        "a store that no processor uses is refused when the topology is built, not missed at the first record",
+    ),
+    ("proc-headers", "a record's headers are its own: what one processor adds is not seen by its siblings"),
+];
+
+fn scenarios() -> String {
+    if let Ok(file) = std::env::var("CONFORMANCE_FILE") {
+        return std::fs::read_to_string(file).unwrap();
+    }
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(SCENARIOS).read_to_string(&mut text).unwrap();
+    text
+}
+
+/// Both runs, with the default cache and without a cache.
+fn compare(scenario: &Json) -> Result<Outcome, Skip> {
+    let expect = &scenario["expect"];
+    let has_cache_size = !scenario["config"]["statestore.cache.max.bytes"].is_null();
+    if let Outcome::Differs(difference) = drive::run(scenario, expect, None)? {
+        return Ok(Outcome::Differs(format!("cached: {difference}")));
+    }
+    if has_cache_size {
+        return Ok(Outcome::Same);
+    }
+    let uncached = &scenario["expect_cache0"];
+    let uncached = if uncached.is_null() { expect } else { uncached };
+    Ok(match drive::run(scenario, uncached, Some(0))? {
+        Outcome::Differs(difference) => Outcome::Differs(format!("uncached: {difference}")),
+        Outcome::Same => Outcome::Same,
+    })
+}
+
+#[test]
+fn scenarios_come_out_as_in_kafka_streams() {
+    let filter = std::env::var("CONFORMANCE_NAME").unwrap_or_default();
+    let (mut same, mut failures, mut skipped) = (0, Vec::new(), BTreeMap::<String, usize>::new());
+    for line in scenarios().lines() {
+        let scenario: Json = serde_json::from_str(line).unwrap();
+        let name = scenario["name"].as_str().unwrap_or("").to_owned();
+        if !name.contains(&filter) || DEVIATIONS.iter().any(|(known, _)| *known == name) {
+            continue;
+        }
+        match compare(&scenario) {
+            Ok(Outcome::Same) => same += 1,
+            Ok(Outcome::Differs(difference)) => failures.push(format!("{name}: {difference}")),
+            Err(Skip(reason)) => *skipped.entry(reason).or_default() += 1,
+        }
+    }
+    println!("{same} same, {} different, skipped: {skipped:?}", failures.len());
+    assert!(failures.is_empty(), "{} of {} differ:\n{}", failures.len(), same + failures.len(), failures.join("\n"));
+    // Fewer would mean that scenarios have come to be skipped.
+    assert!(!filter.is_empty() || std::env::var_os("CONFORMANCE_FILE").is_some() || same >= 267, "{same}");
+}

@@ -1,0 +1,110 @@
+//! Programs whose types do not fit do not compile, and the compiler says why in terms of serdes, streams and tables.
+//!
+//! Each program is handed to the compiler that built this test, against the library that cargo built for it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The newest library `name` among those that cargo built beside this test.
+fn library(dependencies: &Path, name: &str) -> PathBuf {
+    let is_library = |path: &PathBuf| {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        file.starts_with(&format!("lib{name}-")) && file.ends_with(".rlib")
+    };
+    let built = std::fs::read_dir(dependencies).unwrap().map(|entry| entry.unwrap().path()).filter(is_library);
+    built.max_by_key(|path| path.metadata().unwrap().modified().unwrap()).unwrap()
+}
+
+/// What the compiler says about a `main` of these lines; empty if it compiles.
+fn compile(name: &str, body: &str) -> String {
+    let dependencies = std::env::current_exe().unwrap().parent().unwrap().to_owned();
+    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("messages-{name}"));
+    std::fs::create_dir_all(&directory).unwrap();
+    let source = directory.join("main.rs");
+    let program = format!(
+        "#![allow(unused)]\nuse streams_dsl::*;\nuse streams_core::serde::*;\n#[derive(Clone)]\nstruct Order;\nfn main() {{\n\
+         let builder = StreamsBuilder::new();\n{body}\n}}\n"
+    );
+    std::fs::write(&source, program).unwrap();
+    let mut command = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    command.args(["--edition=2024", "--crate-type=bin", "--emit=metadata"]);
+    command.arg("-L").arg(format!("dependency={}", dependencies.display()));
+    for library_name in ["streams_dsl", "streams_core"] {
+        let library = library(&dependencies, library_name);
+        command.arg("--extern").arg(format!("{library_name}={}", library.display()));
+    }
+    let output = command.arg("--out-dir").arg(&directory).arg(&source).stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.success(), said.is_empty(), "{said}");
+    said
+}
+
+#[track_caller]
+fn says(name: &str, body: &str, phrases: &[&str]) {
+    let said = compile(name, body);
+    for phrase in phrases {
+        assert!(said.contains(phrase), "{phrase:?} is not in\n{said}");
+    }
+    let errors = said.lines().filter(|line| line.starts_with("error")).count();
+    assert!(errors <= 3, "one mistake, {errors} errors:\n{said}");
+}
+
+#[test]
+fn programs_whose_types_fit_compile() {
+    let said = compile(
+        "fits",
+        "let lines = builder.stream(\"lines\", Consumed::<String, String>::default());
+         let counts = lines.group_by_key(Grouped::inherited()).count(Materialized::named(\"counts\"));
+         counts.to_stream().to(\"out\", Produced::with(StringSerde, I64Serde));",
+    );
+    assert_eq!(said, "");
+}
+
+#[test]
+fn a_type_without_default_serde_is_named_with_the_way_out() {
+    says(
+        "default",
+        "builder.stream(\"orders\", Consumed::<String, Order>::default());",
+        &["`Order` has no default serde", "with(key serde, value serde)", "Json::<Order>::new()"],
+    );
+}
+
+#[test]
+fn a_serde_of_another_type_is_named_with_both_types() {
+    says(
+        "serde",
+        "builder.stream(\"lines\", Consumed::<String, i64>::with(StringSerde, StringSerde));",
+        &["StringSerde` is not a serde of `i64`", "I64Serde"],
+    );
+}
+
+#[test]
+fn a_sink_of_other_types_shows_both() {
+    says(
+        "sink",
+        "let lines = builder.stream(\"lines\", Consumed::<String, String>::default());
+         lines.map_values(|line| line.len() as i64).to(\"lengths\", Produced::<String, String>::default());",
+        &["expected `Produced<String, i64>`, found `Produced<String, String>`"],
+    );
+}
+
+#[test]
+fn a_join_over_different_keys_shows_both() {
+    says(
+        "join",
+        "let orders = builder.stream(\"orders\", Consumed::<String, i64>::default());
+         let prices = builder.table(\"prices\", Consumed::<i64, i64>::default(), Materialized::unnamed());
+         orders.join(&prices, |pieces, price| pieces * price, Joined::inherited());",
+        &["expected `&KTable<String, i64>`, found `&KTable<i64, i64>`"],
+    );
+}
+
+#[test]
+fn a_closure_over_another_value_shows_the_value_given() {
+    says(
+        "closure",
+        "let lines = builder.stream(\"lines\", Consumed::<String, i64>::default());
+         lines.map_values(|line: &String| line.len() as i64);",
+        &["expected closure signature `for<'a> fn(&'a i64) -> _`"],
+    );
+}
