@@ -14,9 +14,6 @@ use options::{Command, GroupsCommand, TopicsCommand};
 use report::Failure;
 use tracing_subscriber::EnvFilter;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     report_events();
     let outcome = match options::parse(std::env::args_os()) {
