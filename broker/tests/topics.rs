@@ -45,9 +45,12 @@ fn a_topic_that_was_made_is_in_the_metadata() {
         let partition = &topic.partitions[2];
         assert_eq!((partition.partition_index, partition.leader_id.0, partition.leader_epoch), (2, 1, 0));
         assert_eq!((partition.replica_nodes.len(), partition.isr_nodes.len()), (1, 1));
-        let by_id = MetadataRequestTopic::default().with_name(None).with_topic_id(id);
-        let topic = only(metadata(peer, 12, MetadataRequest::default().with_topics(Some(vec![by_id]))));
-        assert_eq!(topic.name.unwrap(), name_of("orders"));
+        for name in [None, Some(name_of(""))] {
+            // Kafka's admin client sends an empty name beside the id.
+            let by_id = MetadataRequestTopic::default().with_name(name).with_topic_id(id);
+            let topic = only(metadata(peer, 12, MetadataRequest::default().with_topics(Some(vec![by_id]))));
+            assert_eq!(topic.name.unwrap(), name_of("orders"));
+        }
     });
 }
 

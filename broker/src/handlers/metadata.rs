@@ -6,7 +6,7 @@ use protocol::api::messages::metadata_request::MetadataRequestTopic;
 use protocol::api::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
-use protocol::api::messages::{BrokerId, MetadataRequest, MetadataResponse};
+use protocol::api::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
 use protocol::api::{ErrorCode, Response, Uuid};
 
 use crate::broker::BrokerState;
@@ -70,7 +70,8 @@ pub(crate) fn handle(state: &Arc<BrokerState>, context: &RequestContext, request
 
 fn missing_topics(image: &MetadataImage, request: &MetadataRequest) -> Vec<String> {
     let mut missing: Vec<String> = Vec::new();
-    for name in request.topics.iter().flatten().filter_map(|topic| topic.name.as_ref()) {
+    let named = request.topics.iter().flatten().filter(|topic| topic.topic_id.is_nil());
+    for name in named.filter_map(|topic| topic.name.as_ref()) {
         let is_new = image.topic(name).is_none() && !missing.iter().any(|known| known.as_str() == &***name);
         if is_new && check_topic_name(name).is_ok() && &***name != crate::metadata::log::METADATA_TOPIC {
             missing.push(name.to_string());
@@ -120,21 +121,19 @@ impl Answerer {
     }
 
     fn wanted(&self, image: &MetadataImage, wanted: &MetadataRequestTopic, operations: i32) -> MetadataResponseTopic {
-        let absent = |code: ErrorCode| {
-            MetadataResponseTopic::default()
-                .with_error_code(code.code())
-                .with_name(wanted.name.clone())
-                .with_topic_id(wanted.topic_id)
+        let absent = |name: Option<TopicName>, code: ErrorCode| {
+            MetadataResponseTopic::default().with_error_code(code.code()).with_name(name).with_topic_id(wanted.topic_id)
         };
+        // An id comes first, as in Kafka: its admin client sends an empty name beside it.
         match &wanted.name {
-            Some(name) => match image.topic(name) {
+            Some(name) if wanted.topic_id.is_nil() => match image.topic(name) {
                 Some(topic) => self.topic(image, topic, operations),
-                None if check_topic_name(name).is_err() => absent(ErrorCode::InvalidTopicException),
-                None => absent(ErrorCode::UnknownTopicOrPartition),
+                None if check_topic_name(name).is_err() => absent(Some(name.clone()), ErrorCode::InvalidTopicException),
+                None => absent(Some(name.clone()), ErrorCode::UnknownTopicOrPartition),
             },
-            None => match image.topic_by_id(&wanted.topic_id) {
+            _ => match image.topic_by_id(&wanted.topic_id) {
                 Some(topic) => self.topic(image, topic, operations),
-                None => absent(ErrorCode::UnknownTopicId),
+                None => absent(None, ErrorCode::UnknownTopicId),
             },
         }
     }
