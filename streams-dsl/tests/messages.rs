@@ -2,6 +2,8 @@
 //!
 //! Each program is handed to the compiler that built this test, against the library that cargo built for it.
 
+#![allow(clippy::unwrap_used, reason = "a test fails where it unwraps")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 

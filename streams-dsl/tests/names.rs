@@ -1,5 +1,7 @@
 //! Names and `describe()` of DSL topologies, byte for byte as Kafka Streams 4.3.1 printed them: names become topics.
 
+#![allow(clippy::unwrap_used, reason = "a test fails where it unwraps")]
+
 use streams_core::store::Stores;
 use streams_core::{BoxError, Processor, ProcessorContext, Record};
 use streams_dsl::{

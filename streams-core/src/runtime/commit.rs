@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::task::Waker;
 
 use base::{Now, Offset, TopicPartition};
-use client::{ClientError, Step};
 use client::consumer::{CommitTicket, ConsumerCore, OffsetAndMetadata};
 use client::producer::FlushMark;
+use client::{ClientError, Step};
 
 use super::producer_collector::ProducerCollector;
 use crate::error::{ErrorKind, StreamsError};

@@ -218,7 +218,7 @@ impl<V> NamedCache<V> {
     /// Whether this store must give something up.
     #[inline]
     pub(crate) fn must_evict(&self) -> bool {
-        self.pool.is_over() && self.table.len() > 0
+        self.pool.is_over() && !self.table.is_empty()
     }
 
     /// Drops the least recently used entry. If it was dirty, all dirty entries become clean and are returned: the evicted

@@ -13,6 +13,9 @@ use hashbrown::HashTable;
 
 use crate::store::cache::is_empty_range;
 
+/// Key, and new value or deletion.
+type Change<'a> = (&'a [u8], Option<&'a [u8]>);
+
 /// Bytes counted for an entry besides key and value.
 const ENTRY_OVERHEAD: usize = 48;
 
@@ -122,7 +125,7 @@ impl Pending {
     }
 
     /// All changes, in the order of key bytes if they are kept sorted, else of the first put.
-    pub(crate) fn iter(&self) -> Box<dyn Iterator<Item = (&[u8], Option<&[u8]>)> + '_> {
+    pub(crate) fn iter(&self) -> Box<dyn Iterator<Item = Change<'_>> + '_> {
         match &self.sorted {
             Some(sorted) => Box::new(sorted.iter().map(|(key, &index)| (&**key, self.value(index)))),
             None => {

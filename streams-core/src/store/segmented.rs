@@ -25,6 +25,9 @@ use crate::store::value::ValueFormat;
 use crate::task::shared::TaskShared;
 use crate::windowed::{Window, Windowed};
 
+/// Whoever is told when the cache is flushed.
+type WindowListener<K, V> = Rc<Listener<Windowed<K>, V>>;
+
 /// Entries of a scan: plain key and value, in the order of the scan.
 pub(crate) type Entries<V> = Vec<(Vec<u8>, V)>;
 
@@ -45,7 +48,7 @@ pub(crate) struct Segmented<K, V, S> {
     pub(crate) store: RefCell<S>,
     pending: RefCell<Pending>,
     cache: Option<RefCell<NamedCache<V>>>,
-    listener: RefCell<Option<Rc<Listener<Windowed<K>, V>>>>,
+    listener: RefCell<Option<WindowListener<K, V>>>,
     key_buffer: Cell<Vec<u8>>,
     value_buffer: Cell<Vec<u8>>,
 }

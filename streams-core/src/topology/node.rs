@@ -81,9 +81,12 @@ pub(crate) trait ProcessorFactory: Send + Sync {
     ) -> Result<(ErasedReceive, Box<dyn TaskNode>), StreamsError>;
 }
 
+/// The types of a processor and of the edges to and from it, owning none of them.
+type Types<P, KIn, VIn, KOut, VOut> = fn(KIn, VIn) -> (P, KOut, VOut);
+
 pub(crate) struct TypedProcessor<S, P, KIn, VIn, KOut, VOut> {
     supplier: S,
-    types: PhantomData<fn(KIn, VIn) -> (P, KOut, VOut)>,
+    types: PhantomData<Types<P, KIn, VIn, KOut, VOut>>,
 }
 
 impl<S, P, KIn, VIn, KOut, VOut> TypedProcessor<S, P, KIn, VIn, KOut, VOut> {

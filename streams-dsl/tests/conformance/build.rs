@@ -65,7 +65,7 @@ struct Stream<K, V>(KStream<K, V>);
 struct Table<K, V>(KTable<K, V>);
 struct Group<K, V>(KGroupedStream<K, V>);
 struct Windows<V>(TimeWindowedKStream<Value, V>);
-struct Split<K, V>(Branches<K, V>, bool);
+struct Split<K, V>(Branches<K, V>);
 
 fn str_of<'a>(step: &'a Json, field: &str) -> Option<&'a str> {
     step[field].as_str()
@@ -301,11 +301,11 @@ impl<K: Dynamic, V: Dynamic> Stream<K, V> {
         }
         let default = &step["default"];
         Ok(Rc::new(if default.is_null() {
-            Split(split.no_default_branch(), false)
+            Split(split.no_default_branch())
         } else if let Some(name) = str_of(default, "name") {
-            Split(split.default_branch_named(name), true)
+            Split(split.default_branch_named(name))
         } else {
-            Split(split.default_branch(), true)
+            Split(split.default_branch())
         }))
     }
 

@@ -4,6 +4,8 @@
 //!
 //! `CONFORMANCE_NAME=part` runs the scenarios whose name contains that, `CONFORMANCE_FILE` another file of scenarios, one a line.
 
+#![allow(clippy::unwrap_used, reason = "a test fails where it unwraps")]
+
 mod build;
 mod drive;
 mod functions;
@@ -21,7 +23,9 @@ pub struct Skip(pub String);
 
 /// How a run went.
 pub enum Outcome {
+    /// As recorded.
     Same,
+    /// The first difference.
     Differs(String),
 }
 
