@@ -47,7 +47,7 @@ pub fn once() -> Result<()> {
     broker.create_topic("in", 1)?;
     broker.create_topic("out", 1)?;
     let producer = Producer::new(broker.client(), ProducerConfig::default())?;
-    let _sent = producer.send(ProducerRecord::to("in").value("be"));
+    producer.send_blocking(ProducerRecord::to("in").value("be"))?;
     let config = StreamsConfig::new("first").with("state.dir", broker.state_dir().display())?;
     let streams = Streams::start(Workload::Wordcount.topology("in", "out")?, config, broker.client())?;
     let mut consumer =

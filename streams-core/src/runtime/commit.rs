@@ -1,5 +1,5 @@
-//! A commit, step by step: caches flushed, changelog and output acknowledged, offsets committed, then the stores written
-//! together with their changelog positions.
+//! A commit, step by step: caches flushed, changelog and output acknowledged, offsets committed, then, if enough has come together,
+//! the stores written together with their changelog positions.
 //!
 //! In this order a crash at any point loses nothing: what was processed after the last committed offset is processed again, and a store is
 //! never ahead of the changelog that can restore it. Between the first and the last step the thread processes no record.
@@ -95,7 +95,7 @@ impl Commit {
         }
         for id in &self.tasks {
             if let Some(task) = tasks.get_mut(id) {
-                task.post_commit()?;
+                task.post_commit_deferred()?;
             }
         }
         Ok((true, step))

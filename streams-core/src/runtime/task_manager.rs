@@ -21,6 +21,9 @@ use crate::store::ThreadCache;
 use crate::task::{CommitMetadata, Task, TaskId, TaskSeams, TaskState};
 use crate::topology::AutoOffsetReset;
 
+/// Stores are written once so many changelog records of a thread's tasks are not in them: some 0.1 s of restoring.
+const RESTORED_AT_MOST: u64 = 300_000;
+
 /// The tasks of one thread.
 pub struct TaskManager {
     application: Arc<Application>,
@@ -33,6 +36,8 @@ pub struct TaskManager {
     committed: BTreeMap<TaskId, CommittedTicket>,
     paused: BTreeSet<TopicPartition>,
     buffered_max: usize,
+    /// Stores are written once so much of them waits in memory.
+    write_at_bytes: usize,
     reported: Option<ThreadState>,
 }
 
@@ -57,6 +62,10 @@ impl TaskManager {
         };
         Self {
             restorer: Restorer::new(Arc::clone(&application), restore_consumer),
+            write_at_bytes: (application.built.config().pending_max_bytes()
+                / application.built.config().num_stream_threads()
+                / 4)
+            .max(1),
             buffered_max: application.built.config().buffered_records_per_partition(),
             application,
             collector,
@@ -248,7 +257,21 @@ impl TaskManager {
         now: Now,
         waker: &Waker,
     ) -> Result<(bool, Step), StreamsError> {
-        commit.step(&mut self.tasks, &self.collector, consumer, now, waker)
+        let (done, step) = commit.step(&mut self.tasks, &self.collector, consumer, now, waker)?;
+        if done {
+            self.write_stores_if_due()?;
+        }
+        Ok((done, step))
+    }
+
+    /// Stores are written less often than offsets are committed: what their changelogs hold is not lost, and changes of one key join in
+    /// memory. What bounds it is memory, and the time that a restart after a crash takes to restore.
+    fn write_stores_if_due(&mut self) -> Result<(), StreamsError> {
+        let deferred = self.tasks.values().map(Task::deferred_records).fold(0, u64::saturating_add);
+        if deferred < RESTORED_AT_MOST && self.pending_bytes() < self.write_at_bytes {
+            return Ok(());
+        }
+        self.tasks.values_mut().try_for_each(Task::write_stores)
     }
 
     fn tasks_of(&self, partitions: &[TopicPartition]) -> BTreeSet<TaskId> {

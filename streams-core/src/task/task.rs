@@ -67,8 +67,17 @@ pub struct Task {
     group: PartitionGroup,
     /// Processed or punctuated since the last commit.
     has_progress: bool,
+    /// How far each store's changelog was at the last commit, and when the store was last written.
+    marks: Vec<Mark>,
     /// Nodes were initialised and must be closed.
     initialized: bool,
+}
+
+/// Changelog offsets of one store.
+#[derive(Clone, Copy, Default)]
+struct Mark {
+    committed: Option<Offset>,
+    written: Option<Offset>,
 }
 
 impl std::fmt::Debug for Task {
@@ -115,6 +124,7 @@ impl Task {
             nodes: Nodes { processors: Vec::new(), queues: Vec::new() },
             group: PartitionGroup::new(Vec::new(), max_task_idle_ms),
             has_progress: false,
+            marks: Vec::new(),
             initialized: false,
         })
     }
@@ -448,16 +458,58 @@ impl Task {
     /// # Errors
     /// A store failed; its content is as of its last successful commit, and the task must be closed.
     pub fn post_commit(&mut self) -> Result<(), StreamsError> {
-        for store in &self.stores {
+        self.post_commit_deferred()?;
+        self.write_stores()
+    }
+
+    /// As [`Task::post_commit`], but stores that their changelog can restore are only written by the next
+    /// [`Task::write_stores`]: until then their changes stay in memory, where further ones of the same keys join them.
+    ///
+    /// # Errors
+    /// As [`Task::post_commit`].
+    pub fn post_commit_deferred(&mut self) -> Result<(), StreamsError> {
+        self.marks.resize(self.stores.len(), Mark::default());
+        for (store, mark) in self.stores.iter().zip(&mut self.marks) {
             let offset = store.changelog().and_then(|changelog| {
                 self.seams.collector.borrow().acked_offset(changelog.topic, changelog.partition.partition)
             });
-            store.commit(offset).map_err(|error| error.in_store(store.name()).in_task(self.id()))?;
+            mark.committed = offset;
+            if offset.is_none() {
+                store.commit(None).map_err(|error| error.in_store(store.name()).in_task(self.shared.id()))?;
+            }
         }
         self.has_progress = false;
         self.shared.clear_commit_request();
         for index in 0..self.group.len() {
             self.group.queue_mut(index).committed();
+        }
+        Ok(())
+    }
+
+    /// Changelog records that a crash now would have restored, besides those not committed.
+    pub fn deferred_records(&self) -> u64 {
+        let behind = |mark: &Mark| match (mark.committed, mark.written) {
+            (Some(committed), Some(written)) => (committed - written).max(0) as u64,
+            // Never written: how much that is in records is not known, so it counts as much.
+            (Some(_), None) => u64::MAX,
+            (None, _) => 0,
+        };
+        self.marks.iter().map(behind).fold(0, u64::saturating_add)
+    }
+
+    /// Writes what [`Task::post_commit_deferred`] left; nothing while there are changes that are not committed.
+    ///
+    /// # Errors
+    /// As [`Task::post_commit`].
+    pub fn write_stores(&mut self) -> Result<(), StreamsError> {
+        if self.has_progress {
+            return Ok(());
+        }
+        for (store, mark) in self.stores.iter().zip(&mut self.marks) {
+            if mark.committed.is_some() && mark.committed != mark.written {
+                store.commit(mark.committed).map_err(|error| error.in_store(store.name()).in_task(self.shared.id()))?;
+                mark.written = mark.committed;
+            }
         }
         Ok(())
     }
@@ -479,7 +531,8 @@ impl Task {
     /// It is not suspended, or a store failed; everything is released all the same.
     pub fn close_clean(&mut self) -> Result<(), StreamsError> {
         self.state.transition(TaskState::Closed)?;
-        self.release()
+        let written = self.write_stores();
+        written.and(self.release())
     }
 
     /// Closes after a failure, from any state. What was not committed is lost, as it must be; errors are logged.
@@ -512,6 +565,7 @@ impl Task {
         self.group = PartitionGroup::new(Vec::new(), 0);
         self.nodes.processors.clear();
         self.stores.clear();
+        self.marks.clear();
         self.shared.schedules().borrow_mut().clear();
         result
     }
