@@ -45,7 +45,7 @@ pub trait Processor<KIn, VIn, KOut, VOut>: 'static {
     /// node. Errors of [`ProcessorContext::forward`] have been handled where they arose and are passed on with `?`.
     fn process(&mut self, record: Record<KIn, VIn>, ctx: &mut ProcessorContext<KOut, VOut>) -> Result<(), BoxError>;
 
-    /// Called when a schedule made with [`ProcessorContext::schedule`] is due; `timestamp` is the current stream or
+    /// Called when a schedule made with [`NodeContext::schedule`](crate::processor::context::NodeContext::schedule) is due; `timestamp` is the current stream or
     /// wall-clock time, not the time for which it was planned.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! How nodes are joined: [`Receive`] is one typed edge, [`ProcessorNode`] a node with user code, [`SinkNode`] the end of
+//! How nodes are joined: [`Receive`] is one typed edge, `ProcessorNode` a node with user code, `SinkNode` the end of
 //! a chain.
 //!
 //! A record passes along an edge by one virtual call. The single child of a node gets the record moved, of several

@@ -21,7 +21,7 @@ pub struct SubscriptionInfo {
     pub process_id: [u8; 16],
     /// `host:port` for queries; empty for none.
     pub endpoint: String,
-    /// Tasks that run here ([`RUNNING`]) or left state here (sum of their changelog offsets).
+    /// Tasks that run here (`RUNNING`) or left state here (sum of their changelog offsets).
     pub tasks: Vec<(TaskId, Offset)>,
     /// Changes with every subscription, so that the broker sees that something changed.
     pub unique_field: u8,

@@ -22,7 +22,7 @@ pub struct Changelog {
     pub is_source: bool,
 }
 
-/// What one call of [`Task::restore`] did.
+/// What one call of [`Task::restore`](crate::task::Task::restore) did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Restored {
     /// Records applied.

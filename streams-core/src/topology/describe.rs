@@ -2,7 +2,7 @@
 //!
 //! Nodes are listed by the size of what is below them, largest first, then by name. The lists behind the arrows use the
 //! same order, but the JVM fills them while the sizes are still growing, walking a hash map keyed by name; so their
-//! order follows Java's string hashes. [`JavaSet`] walks as that map does.
+//! order follows Java's string hashes. `JavaSet` walks as that map does.
 
 use std::fmt::Write;
 
