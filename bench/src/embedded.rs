@@ -1,12 +1,12 @@
 //! Runs with their own broker: its set-up, the load of the input, the check of the output.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
 use millstream::Client;
 use millstream::base::TopicPartition;
+use millstream::base::hash::HashMap;
 use millstream::client::consumer::{Consumer, ConsumerConfig};
 use millstream::prelude::*;
 

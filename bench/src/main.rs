@@ -1,6 +1,11 @@
 //! `bench-streams`: the program under measurement. Without arguments it obeys the app protocol of `bench/README.md`; with a command it
 //! measures by itself.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "measuring is about real time, and the harness is waited for as it asks"
+)]
+
 mod app;
 mod datasets;
 mod embedded;

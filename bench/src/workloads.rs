@@ -41,11 +41,6 @@ impl Workload {
         }
     }
 
-    /// Records that the tasks process in all for `n` records of the input.
-    pub fn processed(self, n: u64) -> u64 {
-        if self == Self::Wordcount { n * 9 } else { n }
-    }
-
     /// The topology from topic `input` to topic `output`.
     ///
     /// # Errors

@@ -268,7 +268,7 @@ impl Streams {
         name: &str,
         read: impl Fn(&S) -> R + Clone + Send + 'static,
     ) -> Result<Vec<R>, StreamsError> {
-        let answers: Arc<(Mutex<Vec<Option<Vec<R>>>>, Condvar)> = Arc::default();
+        let answers: Answers<R> = Arc::default();
         let expected = self.shared.lanes.len();
         for lane in &self.shared.lanes {
             let (answers, read, name) = (Arc::clone(&answers), read.clone(), name.to_owned());
@@ -327,9 +327,12 @@ impl Drop for Streams {
     }
 }
 
+/// What threads answered to [`Streams::with_store`]: one entry each, `None` of those that ended.
+type Answers<R> = Arc<(Mutex<Vec<Option<Vec<R>>>>, Condvar)>;
+
 /// The answer of one thread to [`Streams::with_store`], given when dropped.
 struct Answer<R> {
-    answers: Arc<(Mutex<Vec<Option<Vec<R>>>>, Condvar)>,
+    answers: Answers<R>,
     found: Option<Vec<R>>,
 }
 
