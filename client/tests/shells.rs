@@ -78,6 +78,46 @@ fn a_full_buffer_holds_the_sender_back_until_there_is_room() {
 }
 
 #[test]
+fn records_of_a_topic_not_known_yet_are_sent_in_order_without_being_polled() {
+    let cluster = Cluster::new(&[("known", 1)]);
+    let producer = Producer::new(client(&cluster), ProducerConfig::default().linger_ms(0)).unwrap();
+    let early: Vec<_> = (0..3).map(|i| producer.send(record(i))).collect();
+    producer.send_blocking(ProducerRecord::to("known").value("not held back")).unwrap();
+    cluster.add_topic("t", 1);
+    // Waits for the metadata; the earlier ones were never polled.
+    assert_eq!(producer.send_blocking(record(3)).unwrap().offset, 3);
+    let offsets: Vec<_> = early.into_iter().map(|future| block_on(future).unwrap().offset).collect();
+    assert_eq!(offsets, [0, 1, 2]);
+}
+
+#[test]
+fn flush_waits_for_records_of_a_topic_not_known_yet() {
+    let cluster = Cluster::new(&[]);
+    let producer = Producer::new(client(&cluster), ProducerConfig::default().linger_ms(60_000)).unwrap();
+    drop(producer.send(record(0)));
+    cluster.add_topic("t", 1);
+    producer.flush_blocking();
+    assert_eq!(cluster.records("t", 0).len(), 1);
+    drop(producer.send(record(1)));
+    producer.close_blocking().unwrap();
+    assert_eq!(cluster.records("t", 0), [b"0", b"1"]);
+}
+
+#[test]
+fn records_that_wait_for_their_topic_are_bounded() {
+    let cluster = Cluster::new(&[]);
+    let config = ProducerConfig::default().buffer_memory(1_000_usize).max_block_ms(300);
+    let producer = Producer::new(client(&cluster), config).unwrap();
+    let start = std::time::Instant::now();
+    // Some 70 records fit; the sender is held back until those have waited long enough.
+    let futures: Vec<_> = (0..100).map(|i| producer.send(record(i))).collect();
+    assert!(start.elapsed().as_millis() >= 250);
+    for future in futures {
+        assert_eq!(block_on(future).unwrap_err().code(), Some(ErrorCode::UnknownTopicOrPartition));
+    }
+}
+
+#[test]
 fn an_unknown_topic_ends_in_an_error_that_names_it() {
     let cluster = Cluster::new(&[]);
     let producer = Producer::new(client(&cluster), ProducerConfig::default().max_block_ms(300)).unwrap();

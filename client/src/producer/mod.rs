@@ -11,14 +11,17 @@
 //! record once.
 
 mod accumulator;
+mod backlog;
 mod config;
 mod core;
 mod identity;
+mod record;
 mod sender;
 mod shell;
 mod ticket;
 
 pub use self::config::{Acks, ProducerConfig};
 pub use self::core::{FlushMark, ProducerCore, SendStatus, TopicHandle};
-pub use self::shell::{Producer, ProducerRecord};
+pub use self::record::ProducerRecord;
+pub use self::shell::Producer;
 pub use self::ticket::{RecordMetadata, Ticket};

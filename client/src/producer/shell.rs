@@ -1,7 +1,8 @@
 //! The producer for everyone who does not step: a handle to share, and one thread (`millstream-producer`) that steps the
 //! core when time has passed or an answer has come.
 //!
-//! Whoever fills a batch sends it on its own thread; the driver thread sleeps until the core is due or is woken.
+//! Whoever fills a batch sends it on its own thread; the driver thread sleeps until the core is due or is woken. Records
+//! that the core cannot take yet wait in the [`Backlog`], in order; every step moves them on.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -11,81 +12,20 @@ use std::task::{Poll, Wake, Waker};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
-use base::{PartitionId, Timestamp, TopicName};
-use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
-use protocol::record::Headers;
+use protocol::record::record_size;
 
+use super::backlog::{Backlog, Placement};
 use super::config::ProducerConfig;
-use super::core::{FlushMark, ProducerCore, SendStatus, TopicHandle};
+use super::core::{FlushMark, ProducerCore, SendStatus};
+use super::record::ProducerRecord;
 use super::ticket::{RecordMetadata, Ticket};
 use crate::client::Client;
-use crate::driver::block_on;
+use crate::driver::{Unpark, block_on};
 use crate::error::ClientError;
-use crate::timers::Sleep;
 
 /// How long dropping the last handle waits for records under way; [`Producer::close`] waits for all of them.
 const DROP_WAIT_MS: i64 = 5_000;
-
-/// A record to be written.
-#[derive(Clone, Debug, Default)]
-pub struct ProducerRecord {
-    topic: Option<TopicName>,
-    partition: Option<PartitionId>,
-    timestamp: Option<Timestamp>,
-    key: Option<Bytes>,
-    value: Option<Bytes>,
-    headers: Headers,
-}
-
-impl ProducerRecord {
-    /// A record for `topic`, so far without key and value.
-    pub fn to(topic: impl Into<TopicName>) -> Self {
-        Self { topic: Some(topic.into()), ..Self::default() }
-    }
-
-    /// With this key; it decides the partition unless one is given.
-    #[must_use]
-    pub fn key(mut self, key: impl Into<Bytes>) -> Self {
-        self.key = Some(key.into());
-        self
-    }
-
-    /// With this value.
-    #[must_use]
-    pub fn value(mut self, value: impl Into<Bytes>) -> Self {
-        self.value = Some(value.into());
-        self
-    }
-
-    /// For this partition, whatever the key.
-    #[must_use]
-    pub fn partition(mut self, partition: PartitionId) -> Self {
-        self.partition = Some(partition);
-        self
-    }
-
-    /// With this timestamp (milliseconds since 1970) instead of the time of sending.
-    #[must_use]
-    pub fn timestamp(mut self, timestamp: Timestamp) -> Self {
-        self.timestamp = Some(timestamp);
-        self
-    }
-
-    /// With one more header.
-    #[must_use]
-    pub fn header(mut self, key: &str, value: impl Into<Bytes>) -> Self {
-        self.headers.add(key, Some(value.into()));
-        self
-    }
-
-    /// With these headers.
-    #[must_use]
-    pub fn headers(mut self, headers: Headers) -> Self {
-        self.headers = headers;
-        self
-    }
-}
 
 /// Writes records. Cheap to clone; clones share batches, memory and the thread. Dropping the last one flushes, for a few
 /// seconds at most; [`Producer::close`] waits for everything and tells what could not be written.
@@ -103,7 +43,8 @@ struct Handle {
 struct Shared {
     client: Client,
     max_block_ms: i64,
-    core: Mutex<ProducerCore>,
+    buffer_memory: usize,
+    inner: Mutex<Inner>,
     /// Tick at which the driver wakes by itself.
     driver_due: AtomicI64,
     driver: Arc<DriverWaker>,
@@ -114,9 +55,29 @@ struct Shared {
     end_by: AtomicI64,
 }
 
+struct Inner {
+    core: ProducerCore,
+    /// Records in front of the core.
+    backlog: Backlog,
+    /// No further records are taken; those in the backlog still are.
+    closing: bool,
+}
+
+impl Inner {
+    fn is_flushed(&self) -> bool {
+        self.backlog.is_empty() && self.core.is_flushed()
+    }
+}
+
 /// Wakes the driver thread, once there is one.
 #[derive(Default)]
 struct DriverWaker(Mutex<Option<Thread>>);
+
+impl DriverWaker {
+    fn is_current(&self) -> bool {
+        self.0.lock().as_ref().is_some_and(|thread| thread.id() == thread::current().id())
+    }
+}
 
 impl Wake for DriverWaker {
     fn wake(self: Arc<Self>) {
@@ -127,20 +88,37 @@ impl Wake for DriverWaker {
 }
 
 impl Shared {
-    /// Steps the core; wakes who waits if it made progress.
-    fn step(&self, mut core: MutexGuard<'_, ProducerCore>) -> Option<i64> {
-        let step = core.step_silently(self.client.now(), &self.waker);
+    /// Steps the core and moves the backlog on; wakes who waits if there was progress.
+    fn step(&self, mut guard: MutexGuard<'_, Inner>) -> Option<i64> {
+        let Inner { core, backlog, closing } = &mut *guard;
+        let mut did_work = false;
+        let mut placed = Vec::new();
+        let next = loop {
+            let now = self.client.now();
+            let step = core.step_silently(now, &self.waker);
+            did_work |= step.did_work;
+            if backlog.is_empty() {
+                break step.next_wake_ticks_ms;
+            }
+            let gave_up = |topic: &str, deadline| self.blocked(topic, deadline);
+            let moved = backlog.advance(core, now, *closing, &gave_up, &mut placed);
+            did_work |= moved;
+            if !moved {
+                break step.next_wake_ticks_ms.into_iter().chain(backlog.next_deadline()).min();
+            }
+        };
         let settled = std::mem::take(&mut core.settled);
         // Failures of records without a ticket: the shell sends none.
         while let Some(error) = core.take_error() {
             tracing::error!(%error, "record lost");
         }
-        drop(core);
+        drop(guard);
+        placed.into_iter().for_each(|(placement, result)| placement.settle(result));
         settled.into_iter().for_each(|(outcome, result)| outcome.settle(result));
-        if step.did_work {
+        if did_work {
             self.wake_waiting();
         }
-        step.next_wake_ticks_ms
+        next
     }
 
     fn wake_waiting(&self) {
@@ -166,10 +144,12 @@ impl Shared {
         loop {
             // From here on, whoever needs the driver earlier says so.
             self.driver_due.store(i64::MAX, Ordering::Release);
-            let next = self.step(self.core.lock());
+            let next = self.step(self.inner.lock());
             let now = self.client.now().ticks_ms;
             let end_by = self.end_by.load(Ordering::Acquire);
-            if end_by != i64::MAX && (now >= end_by || self.core.lock().is_flushed()) {
+            if end_by != i64::MAX && (now >= end_by || self.inner.lock().is_flushed()) {
+                let left = self.inner.lock().backlog.take_all();
+                left.into_iter().for_each(|placement| placement.settle(Err(ClientError::Closed("the producer"))));
                 self.wake_waiting();
                 return;
             }
@@ -186,8 +166,8 @@ impl Shared {
 
 /// A record on its way through [`Producer::send`].
 enum Sending {
-    /// No room yet, or its topic is not known yet; until this tick.
-    Waiting(ProducerRecord, i64, Option<Sleep>),
+    /// In the backlog.
+    Waiting(Arc<Placement>),
     Sent(Ticket),
     Refused(Option<ClientError>),
 }
@@ -199,12 +179,14 @@ impl Producer {
     /// `Config` if a setting is out of range, or settings contradict each other; `Invalid` if the system refuses the
     /// thread.
     pub fn new(client: Client, config: ProducerConfig) -> Result<Self, ClientError> {
-        let max_block_ms = config.max_block_ms;
+        let (max_block_ms, buffer_memory) = (config.max_block_ms, config.buffer_memory);
         let driver = Arc::new(DriverWaker::default());
+        let core = ProducerCore::new(client.clone(), config)?;
         let shared = Arc::new(Shared {
-            core: Mutex::new(ProducerCore::new(client.clone(), config)?),
+            inner: Mutex::new(Inner { core, backlog: Backlog::default(), closing: false }),
             client,
             max_block_ms,
+            buffer_memory,
             driver_due: AtomicI64::new(i64::MAX),
             waker: Waker::from(Arc::clone(&driver)),
             driver,
@@ -222,9 +204,11 @@ impl Producer {
         Ok(Self { handle: Arc::new(Handle { shared, driver: Mutex::new(Some(thread)) }) })
     }
 
-    /// Sends a record. It is in its batch when this returns, unless `buffer.memory` is full or the topic is not known
-    /// yet; then it is sent when the future is polled, which waits up to `max.block.ms`. The future yields where the
-    /// record was written; it need not be awaited one by one.
+    /// Sends a record; records of one topic stay in the order of their calls. The future yields where the record was
+    /// written; the record is sent whether or not it is polled.
+    ///
+    /// While `buffer.memory` is full or the topic's partitions are not known yet, records wait in the producer in order,
+    /// each for `max.block.ms` at most. Once another `buffer.memory` of them wait, this call blocks as Kafka's does.
     ///
     /// # Errors
     /// Those of [`ProducerCore::send`], `NotWritten`, or `Timeout` after `max.block.ms`.
@@ -232,9 +216,7 @@ impl Producer {
         &self,
         record: ProducerRecord,
     ) -> impl Future<Output = Result<RecordMetadata, ClientError>> + Send + 'static {
-        let shared = Arc::clone(&self.handle.shared);
-        let deadline = shared.client.now().ticks_ms.saturating_add(shared.max_block_ms);
-        let mut sending = shared.try_send(record, deadline);
+        let mut sending = self.handle.shared.send(record);
         poll_fn(move |context| {
             loop {
                 sending = match &mut sending {
@@ -243,24 +225,11 @@ impl Producer {
                         let error = error.take().unwrap_or(ClientError::Closed("the future"));
                         return Poll::Ready(Err(error));
                     }
-                    Sending::Waiting(record, deadline, sleep) => {
-                        // Before trying: what becomes free afterwards wakes.
-                        shared.wait(context.waker());
-                        let timers = shared.client.timers();
-                        let over = Pin::new(sleep.get_or_insert_with(|| timers.sleep_until(*deadline)))
-                            .poll(context)
-                            .is_ready();
-                        match shared.try_send(std::mem::take(record), *deadline) {
-                            Sending::Waiting(record, deadline, _) if over => {
-                                Sending::Refused(Some(shared.blocked(&record, deadline)))
-                            }
-                            Sending::Waiting(returned, ..) => {
-                                *record = returned;
-                                return Poll::Pending;
-                            }
-                            other => other,
-                        }
-                    }
+                    Sending::Waiting(placement) => match placement.poll(context) {
+                        Poll::Ready(Ok(ticket)) => Sending::Sent(ticket),
+                        Poll::Ready(Err(error)) => Sending::Refused(Some(error)),
+                        Poll::Pending => return Poll::Pending,
+                    },
                 }
             }
         })
@@ -277,14 +246,7 @@ impl Producer {
     /// Sends everything at once, without waiting for `linger.ms`, and waits until all that was sent before this call is
     /// written or given up. The futures of [`Producer::send`] tell which.
     pub async fn flush(&self) {
-        let shared = Arc::clone(&self.handle.shared);
-        let mark = {
-            let mut core = shared.core.lock();
-            let mark = core.begin_flush();
-            shared.step_and_arm(core);
-            mark
-        };
-        shared.flushed(mark).await;
+        Arc::clone(&self.handle.shared).flush().await;
     }
 
     /// [`Producer::flush`], waiting on this thread.
@@ -299,15 +261,13 @@ impl Producer {
     /// `Invalid`, with the number of records, if some were not.
     pub async fn close(&self) -> Result<(), ClientError> {
         let shared = Arc::clone(&self.handle.shared);
-        let mark = {
-            let mut core = shared.core.lock();
-            core.begin_close();
-            let mark = core.begin_flush();
-            shared.step_and_arm(core);
-            mark
+        shared.inner.lock().closing = true;
+        shared.flush().await;
+        let left = {
+            let mut inner = shared.inner.lock();
+            inner.core.begin_close();
+            inner.core.unacked() + inner.backlog.len()
         };
-        shared.flushed(mark).await;
-        let left = shared.core.lock().unacked();
         self.handle.end(0);
         if left == 0 {
             return Ok(());
@@ -336,51 +296,91 @@ impl Producer {
 }
 
 impl Shared {
-    fn try_send(&self, record: ProducerRecord, deadline: i64) -> Sending {
-        match self.try_send_once(record, deadline) {
-            // That has made room at once if the broker is embedded.
-            Sending::Waiting(record, deadline, _) => self.try_send_once(record, deadline),
-            other => other,
-        }
-    }
-
-    fn try_send_once(&self, record: ProducerRecord, deadline: i64) -> Sending {
-        let now = self.client.now();
-        let mut core = self.core.lock();
-        let Some(name) = &record.topic else {
-            return Sending::Refused(Some(ClientError::Invalid("a record without a topic".into())));
-        };
-        let topic: TopicHandle = core.topic(name);
-        let (key, value) = (record.key.as_deref(), record.value.as_deref());
-        match core.send_with_ticket(topic, record.partition, record.timestamp, key, value, &record.headers, now) {
-            Ok((SendStatus { ready, first, .. }, ticket)) => {
-                if ready {
-                    self.step_and_arm(core);
-                } else if first {
-                    let due = core.linger_ends();
-                    drop(core);
-                    due.into_iter().for_each(|ticks_ms| self.due(ticks_ms));
-                }
-                Sending::Sent(ticket)
-            }
-            Err(ClientError::BufferFull { .. } | ClientError::MetadataPending { .. }) => {
-                // Full, or unknown: sends what there is, asks for the topic.
-                core.begin_flush();
-                self.step_and_arm(core);
-                Sending::Waiting(record, deadline, None)
-            }
+    fn send(&self, record: ProducerRecord) -> Sending {
+        match self.try_send(record) {
+            Ok(sending) => sending,
             Err(error) => Sending::Refused(Some(error)),
         }
     }
 
-    fn step_and_arm(&self, core: MutexGuard<'_, ProducerCore>) {
-        if let Some(ticks_ms) = self.step(core) {
+    fn try_send(&self, record: ProducerRecord) -> Result<Sending, ClientError> {
+        let Some(name) = &record.topic else {
+            return Err(ClientError::Invalid("a record without a topic".into()));
+        };
+        let (key, value) = (record.key.as_deref(), record.value.as_deref());
+        let now = self.client.now();
+        let deadline = now.ticks_ms.saturating_add(self.max_block_ms);
+        let mut inner = self.inner.lock();
+        if inner.closing {
+            return Err(ClientError::Closed("the producer"));
+        }
+        let Inner { core, backlog, .. } = &mut *inner;
+        let topic = core.topic(name);
+        if !backlog.holds_back(topic) {
+            let sent =
+                core.send_with_ticket(topic, record.partition, record.timestamp, key, value, &record.headers, now);
+            match sent {
+                Ok((SendStatus { ready, first, .. }, ticket)) => {
+                    if ready {
+                        self.step_and_arm(inner);
+                    } else if first {
+                        let due = core.linger_ends();
+                        drop(inner);
+                        due.into_iter().for_each(|ticks_ms| self.due(ticks_ms));
+                    }
+                    return Ok(Sending::Sent(ticket));
+                }
+                Err(ClientError::BufferFull { .. } | ClientError::MetadataPending { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let size = record_size(key, value, &record.headers);
+        let mut inner = self.wait_for_backlog(inner, size, name, deadline)?;
+        let first = inner.backlog.is_empty();
+        let placement = inner.backlog.push(topic, record, size, deadline);
+        if first {
+            // With the embedded broker a step makes room, or knows the topic, at once.
+            self.step_and_arm(inner);
+        }
+        Ok(Sending::Waiting(placement))
+    }
+
+    /// Holds the calling thread while the backlog is full.
+    fn wait_for_backlog<'a>(
+        &'a self,
+        mut inner: MutexGuard<'a, Inner>,
+        size: usize,
+        topic: &str,
+        deadline: i64,
+    ) -> Result<MutexGuard<'a, Inner>, ClientError> {
+        loop {
+            let has_room = inner.backlog.is_empty() || inner.backlog.bytes() + size <= self.buffer_memory;
+            // Nobody else would make room for the driver's own thread, on which wakers of others run.
+            if has_room || self.driver.is_current() {
+                return Ok(inner);
+            }
+            // Before unlocking: what becomes free afterwards wakes.
+            self.wait(&Unpark::current());
+            drop(inner);
+            let left_ms = deadline.saturating_sub(self.client.now().ticks_ms);
+            if left_ms <= 0 {
+                return Err(self.blocked(topic, deadline));
+            }
+            thread::park_timeout(Duration::from_millis(left_ms as u64));
+            inner = self.inner.lock();
+            if inner.closing {
+                return Err(ClientError::Closed("the producer"));
+            }
+        }
+    }
+
+    fn step_and_arm(&self, inner: MutexGuard<'_, Inner>) {
+        if let Some(ticks_ms) = self.step(inner) {
             self.due(ticks_ms);
         }
     }
 
-    fn blocked(&self, record: &ProducerRecord, deadline: i64) -> ClientError {
-        let topic = record.topic.as_deref().unwrap_or_default();
+    fn blocked(&self, topic: &str, deadline: i64) -> ClientError {
         let now = self.client.now();
         let after_ms = now.ticks_ms.saturating_sub(deadline).saturating_add(self.max_block_ms);
         let missing = self.client.metadata().missing.get(topic).copied();
@@ -390,13 +390,23 @@ impl Shared {
         }
     }
 
-    async fn flushed(&self, mark: FlushMark) {
+    /// Waits until all that was sent before is settled; first what is in the backlog, then what is in the core.
+    async fn flush(&self) {
+        let sent_before = self.inner.lock().backlog.next_number();
+        self.until(|inner| inner.backlog.is_past(sent_before)).await;
+        let mark: FlushMark = {
+            let mut inner = self.inner.lock();
+            let mark = inner.core.begin_flush();
+            self.step_and_arm(inner);
+            mark
+        };
+        self.until(|inner| inner.core.is_flush_done(mark) || inner.is_flushed()).await;
+    }
+
+    async fn until(&self, done: impl Fn(&Inner) -> bool) {
         poll_fn(|context| {
             self.wait(context.waker());
-            let done = {
-                let core = self.core.lock();
-                core.is_flush_done(mark) || core.is_flushed()
-            };
+            let done = done(&self.inner.lock());
             if done || self.end_by.load(Ordering::Acquire) != i64::MAX { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
@@ -420,7 +430,10 @@ impl Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         if self.driver.lock().is_some() {
-            self.shared.core.lock().begin_close();
+            let mut inner = self.shared.inner.lock();
+            inner.closing = true;
+            inner.core.begin_flush();
+            drop(inner);
             self.end(DROP_WAIT_MS);
         }
     }
