@@ -1,5 +1,6 @@
 //! Files and folders that were given up and are removed a while later, so that whoever still reads them may finish.
 
+use std::io;
 use std::path::PathBuf;
 
 use parking_lot::Mutex;
@@ -32,7 +33,10 @@ impl DeferredDeletes {
         for deferred in &due {
             let removed =
                 if deferred.is_dir { files.remove_dir_all(&deferred.path) } else { files.remove_file(&deferred.path) };
-            if let Err(error) = removed {
+            // Gone already: its folder was removed, or a cleaned segment took its name.
+            if let Err(error) = removed
+                && error.kind() != io::ErrorKind::NotFound
+            {
                 tracing::warn!(path = %deferred.path.display(), %error, "cannot remove a deleted file");
             }
         }
