@@ -39,58 +39,85 @@ struct Shared {
     closing: Notify,
 }
 
-/// Listens on `address` (`host:port`, port 0 for any) and serves `broker` there. Clients are told to come to
-/// `advertised`, or to the host and port listened on.
+/// An address that is taken, and not served yet: whoever connects waits.
+pub struct BoundAddress {
+    address: String,
+    socket: StdListener,
+}
+
+/// Takes `address` (`host:port`, port 0 for any), before there is a broker to serve it.
+///
+/// # Errors
+/// The address is not valid, in use, or not allowed.
+pub fn bind(address: &str) -> Result<BoundAddress, BrokerError> {
+    let refused = |error: io::Error| refused(address, &error);
+    let addresses: Vec<SocketAddr> = address.to_socket_addrs().map_err(refused)?.collect();
+    let socket = StdListener::bind(addresses.as_slice()).map_err(refused)?;
+    socket.set_nonblocking(true).map_err(refused)?;
+    Ok(BoundAddress { address: address.to_owned(), socket })
+}
+
+fn refused(address: &str, error: &io::Error) -> BrokerError {
+    BrokerError::Listen(match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!(
+                "cannot listen on {address}: the port is in use\nstop the program that has it, or name another port"
+            )
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("cannot listen on {address}: not allowed\nports below 1024 need root; name a higher one")
+        }
+        _ => {
+            format!("cannot listen on {address}: {error}\nname a host and port of this machine, as 127.0.0.1:9092")
+        }
+    })
+}
+
+/// [`bind`] and [`BoundAddress::serve`] in one.
 ///
 /// # Errors
 /// The address is not valid, in use, or not allowed.
 pub fn listen(broker: &Broker, address: &str, advertised: Option<(&str, u16)>) -> Result<Listener, BrokerError> {
-    let refused = |error: &io::Error| {
-        BrokerError::Listen(match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                format!(
-                    "cannot listen on {address}: the port is in use\nstop the program that has it, or name another port"
-                )
-            }
-            io::ErrorKind::PermissionDenied => {
-                format!("cannot listen on {address}: not allowed\nports below 1024 need root; name a higher one")
-            }
-            _ => {
-                format!("cannot listen on {address}: {error}\nname a host and port of this machine, as 127.0.0.1:9092")
-            }
-        })
-    };
-    let addresses: Vec<SocketAddr> = address.to_socket_addrs().map_err(|error| refused(&error))?.collect();
-    let socket = StdListener::bind(addresses.as_slice()).map_err(|error| refused(&error))?;
-    socket.set_nonblocking(true).map_err(|error| refused(&error))?;
-    let local = socket.local_addr().map_err(|error| refused(&error))?;
-    let endpoint = match advertised {
-        Some((host, port)) => Endpoint { host: host.into(), port },
-        None => Endpoint { host: listened_host(address, local).into(), port: local.port() },
-    };
-    let state = Arc::clone(broker.state());
-    let configured = state.config.explicit.contains_key("num.network.threads");
-    let threads = if configured { state.config.num_network_threads.max(1) as usize } else { WORKER_THREADS };
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(threads)
-        .thread_name("broker-network")
-        .enable_io()
-        .enable_time()
-        .build()
-        .map_err(|error| refused(&error))?;
-    let shared = Arc::new(Shared {
-        state,
-        endpoint: Arc::new(endpoint),
-        connections: Mutex::default(),
-        closed: AtomicBool::new(false),
-        closing: Notify::new(),
-    });
-    let listener = {
-        let _inside = runtime.enter();
-        TcpListener::from_std(socket).map_err(|error| refused(&error))?
-    };
-    runtime.spawn(accept(Arc::clone(&shared), listener));
-    Ok(Listener { shared, address: local, runtime: Some(runtime) })
+    bind(address)?.serve(broker, advertised)
+}
+
+impl BoundAddress {
+    /// Serves `broker` there. Clients are told to come to `advertised`, or to the host and port listened on.
+    ///
+    /// # Errors
+    /// The system refuses the threads, or to wait for connections.
+    pub fn serve(self, broker: &Broker, advertised: Option<(&str, u16)>) -> Result<Listener, BrokerError> {
+        let Self { address, socket } = self;
+        let refused = |error: io::Error| refused(&address, &error);
+        let local = socket.local_addr().map_err(refused)?;
+        let endpoint = match advertised {
+            Some((host, port)) => Endpoint { host: host.into(), port },
+            None => Endpoint { host: listened_host(&address, local).into(), port: local.port() },
+        };
+        let state = Arc::clone(broker.state());
+        let configured = state.config.explicit.contains_key("num.network.threads");
+        let threads = if configured { state.config.num_network_threads.max(1) as usize } else { WORKER_THREADS };
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name("broker-network")
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(refused)?;
+        let shared = Arc::new(Shared {
+            state,
+            endpoint: Arc::new(endpoint),
+            connections: Mutex::default(),
+            closed: AtomicBool::new(false),
+            closing: Notify::new(),
+        });
+        let listener = {
+            let _inside = runtime.enter();
+            TcpListener::from_std(socket).map_err(refused)?
+        };
+        runtime.spawn(accept(Arc::clone(&shared), listener));
+        Ok(Listener { shared, address: local, runtime: Some(runtime) })
+    }
 }
 
 /// The host that clients are told: as it was written, or this machine's name for "all interfaces".

@@ -33,8 +33,10 @@ pub fn run(options: BrokerOptions) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::new(format!("cannot wait for signals: {error}")))?;
     let mut signals = Signals::new(&runtime)?;
+    // Before the data directory is made.
+    let bound = server::bind(&options.listen)?;
     let running = Broker::start(config)?;
-    let mut listener = server::listen(running.broker(), &options.listen, advertised)?;
+    let mut listener = bound.serve(running.broker(), advertised)?;
     serving(&format!(
         "millstream broker serves {} from {} (durability {durability})",
         listener.address(),

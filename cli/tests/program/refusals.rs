@@ -263,6 +263,9 @@ fn a_port_in_use_is_said_and_the_directory_stays_usable() {
     exit 1
     ");
     still_has_its_topic(data.path());
+    let never_made = data.path().join("never-made");
+    refusal(&["broker", "--listen", &address, "--data", text(&never_made)], &[]);
+    assert!(!never_made.exists());
 }
 
 #[test]
