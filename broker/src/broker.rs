@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::config::BrokerConfig;
 use crate::connection::{ConnectionIds, EmbeddedConnection, EmbeddedReplies};
-use crate::data_directory::{OrKeepEverything, directory_options, identify, open_error, report_recovery};
+use crate::data_directory::{self, OrKeepEverything, directory_options, identify, report_recovery};
 use crate::error::BrokerError;
 use crate::group::GroupCoordinator;
 use crate::metadata::changes::{self, Planner, TopicWish};
@@ -99,9 +99,9 @@ impl Broker {
         changes::log_config(&topic_defaults, &Settings::new())
             .map_err(|refusal| BrokerError::Config(refusal.message))?;
         let options = directory_options(&config, &clock, &mut rng);
-        let log = LogDirectory::open(files, &config.data_dir, options).map_err(|error| open_error(&config, &error))?;
+        let log = data_directory::open(&mut config, files, options)?;
         report_recovery(log.recovery_report());
-        let cluster_id = identify(&mut config, &log, &mut rng)?;
+        let cluster_id = identify(&config, &log, &mut rng)?;
         let metadata = MetadataLog::open(&log)?;
         let groups = GroupCoordinator::open(&config);
         let slots = usize::try_from(config.fetch_session_slots).unwrap_or(0);

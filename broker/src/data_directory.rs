@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 
-use base::{Clock, Rng};
-use storage::log::{Durability, LogConfig, LogDirectory, LogDirectoryOptions, MetaProperties, RecoveryReport};
+use base::{Clock, Rng, TopicPartition};
+use storage::error::ErrorKind;
+use storage::files::Files;
+use storage::log::{
+    ClaimedDirectory, Durability, LogConfig, LogDirectory, LogDirectoryOptions, MetaProperties, RecoveryReport,
+};
 
 use crate::config::{BrokerConfig, DurabilityLevel};
 use crate::error::BrokerError;
 use crate::metadata::changes;
+use crate::metadata::log::METADATA_TOPIC;
 
 /// Settings were checked when they were made; should they not hold any more, the log keeps its data.
 pub(crate) trait OrKeepEverything {
@@ -54,7 +59,6 @@ pub(crate) fn directory_options(config: &BrokerConfig, clock: &Arc<dyn Clock>, r
 }
 
 pub(crate) fn open_error(config: &BrokerConfig, error: &storage::error::StorageError) -> BrokerError {
-    use storage::error::ErrorKind;
     let directory = config.data_dir.display();
     BrokerError::DataDirectory(match error.kind() {
         ErrorKind::InUse => format!(
@@ -89,28 +93,54 @@ pub(crate) fn report_recovery(report: &RecoveryReport) {
     }
 }
 
-/// The cluster's id: as the directory has it, as configured, or a new one. A directory of another node is refused.
-pub(crate) fn identify(config: &mut BrokerConfig, log: &LogDirectory, rng: &mut Rng) -> Result<String, BrokerError> {
-    if let Some(known) = log.meta_properties() {
-        if config.cluster_id.as_ref().is_some_and(|wanted| *wanted != known.cluster_id) {
-            return Err(BrokerError::DataDirectory(format!(
-                "data directory {} belongs to cluster {}, not to {}\nname another directory, or leave cluster.id out",
-                config.data_dir.display(),
-                known.cluster_id,
-                config.cluster_id.as_deref().unwrap_or_default()
-            )));
-        }
-        let node_id_is_set = config.explicit.contains_key("node.id") || config.explicit.contains_key("broker.id");
-        if node_id_is_set && known.node_id != config.node_id {
-            return Err(BrokerError::DataDirectory(format!(
-                "data directory {} belongs to node {}, but node.id is {}\nset node.id={}, or name another directory",
-                config.data_dir.display(),
-                known.node_id,
-                config.node_id,
-                known.node_id
-            )));
-        }
+/// Opens the data directory unless it is another's or lost part of what it says of topics; then nothing in it changes.
+pub(crate) fn open(
+    config: &mut BrokerConfig,
+    files: Arc<dyn Files>,
+    options: LogDirectoryOptions,
+) -> Result<LogDirectory, BrokerError> {
+    let claimed = ClaimedDirectory::claim(files, &config.data_dir).map_err(|error| open_error(config, &error))?;
+    if let Some(known) = claimed.meta_properties() {
+        check_identity(config, known)?;
         config.node_id = known.node_id;
+    }
+    claimed.check_whole(&TopicPartition::new(METADATA_TOPIC, 0)).map_err(|error| match error.kind() {
+        ErrorKind::Corrupt => BrokerError::DataDirectory(format!(
+            "data directory {} cannot be used: {error}\nrestore that file from a copy; or cut it at that byte \
+             (truncate -s BYTE FILE), which forgets the topics made since",
+            config.data_dir.display()
+        )),
+        _ => open_error(config, &error),
+    })?;
+    claimed.open(options).map_err(|error| open_error(config, &error))
+}
+
+/// A directory of another cluster or node is refused.
+fn check_identity(config: &BrokerConfig, known: &MetaProperties) -> Result<(), BrokerError> {
+    if config.cluster_id.as_ref().is_some_and(|wanted| *wanted != known.cluster_id) {
+        return Err(BrokerError::DataDirectory(format!(
+            "data directory {} belongs to cluster {}, not to {}\nname another directory, or leave cluster.id out",
+            config.data_dir.display(),
+            known.cluster_id,
+            config.cluster_id.as_deref().unwrap_or_default()
+        )));
+    }
+    let node_id_is_set = config.explicit.contains_key("node.id") || config.explicit.contains_key("broker.id");
+    if node_id_is_set && known.node_id != config.node_id {
+        return Err(BrokerError::DataDirectory(format!(
+            "data directory {} belongs to node {}, but node.id is {}\nset node.id={}, or name another directory",
+            config.data_dir.display(),
+            known.node_id,
+            config.node_id,
+            known.node_id
+        )));
+    }
+    Ok(())
+}
+
+/// The cluster's id: as the directory has it, as configured, or a new one.
+pub(crate) fn identify(config: &BrokerConfig, log: &LogDirectory, rng: &mut Rng) -> Result<String, BrokerError> {
+    if let Some(known) = log.meta_properties() {
         return Ok(known.cluster_id);
     }
     let cluster_id = config.cluster_id.clone().unwrap_or_else(|| short_uuid(rng.uuid_bytes()));

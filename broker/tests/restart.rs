@@ -118,8 +118,65 @@ fn a_directory_of_another_node_is_refused() {
     let mut broker = TestBroker::start(&[]);
     broker.listener = None;
     broker.running.take().unwrap().shutdown().unwrap();
-    let text = error_of(broker.config.clone().with("node.id", 7).unwrap()).to_string();
-    assert!(text.contains("belongs to node 1"), "{text}");
+    for (key, value) in [("node.id", "7"), ("cluster.id", "another")] {
+        let text = error_of(broker.config.clone().with(key, value).unwrap()).to_string();
+        assert!(text.contains("belongs to"), "{text}");
+    }
+    broker.restart();
+    assert!(broker.running().broker().recovery_report().clean, "a refused start changes nothing");
+}
+
+/// A directory with the topics `first` and `second`, as a clean shutdown leaves it.
+fn closed_with_two_topics() -> (TestBroker, std::path::PathBuf) {
+    let mut broker = TestBroker::start(&[]);
+    let mut peer = broker.in_process();
+    peer.create_topic("first", 1, &[]);
+    peer.create_topic("second", 1, &[]);
+    broker.listener = None;
+    broker.running.take().unwrap().shutdown().unwrap();
+    let log = broker.path().join("__cluster_metadata-0").join("00000000000000000000.log");
+    (broker, log)
+}
+
+#[test]
+fn metadata_damaged_before_its_end_is_refused_and_nothing_changes() {
+    let (mut broker, log) = closed_with_two_topics();
+    let whole = std::fs::read(&log).unwrap();
+    let clean = broker.path().join(".kafka_cleanshutdown");
+    for crashed in [false, true] {
+        for at in [9, 70, whole.len() / 2] {
+            if crashed {
+                std::fs::remove_file(&clean).ok();
+            }
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0x40;
+            std::fs::write(&log, &damaged).unwrap();
+            let text = error_of(broker.config.clone()).to_string();
+            assert!(text.contains("is damaged at byte") && text.contains("restore that file"), "{text}");
+            assert!(text.contains(&*log.to_string_lossy()) && text.lines().count() <= 3, "{text}");
+            assert_eq!(std::fs::read(&log).unwrap(), damaged);
+            assert_eq!(clean.exists(), !crashed);
+        }
+    }
+    std::fs::write(&log, &whole).unwrap();
+    broker.restart();
+    let mut peer = broker.in_process();
+    assert_eq!(peer.produce("second", 0, -1, batch(&["a"])).base_offset, 0);
+}
+
+#[test]
+fn a_torn_tail_of_the_metadata_is_cut() {
+    let (mut broker, log) = closed_with_two_topics();
+    std::fs::remove_file(broker.path().join(".kafka_cleanshutdown")).unwrap();
+    let mut torn = std::fs::read(&log).unwrap();
+    let whole = torn.len();
+    torn.extend_from_within(..whole / 3);
+    torn[whole] ^= 1;
+    std::fs::write(&log, &torn[..whole + 40]).unwrap();
+    broker.restart();
+    let cuts = &broker.running().broker().recovery_report().truncations;
+    assert_eq!(cuts.iter().map(|cut| cut.position).collect::<Vec<_>>(), [whole as u64]);
+    assert_eq!(broker.in_process().produce("second", 0, -1, batch(&["a"])).base_offset, 0);
 }
 
 #[test]

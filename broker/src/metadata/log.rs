@@ -186,6 +186,7 @@ fn replay(log: &PartitionLog) -> Result<MetadataImage, BrokerError> {
         let before = position;
         for batch in record::batches(&bytes) {
             let batch = batch.map_err(|error| refused(position, &error))?;
+            batch.verify_crc().map_err(|error| refused(position, &error))?;
             if !batch.header().attributes.is_control() {
                 let mut records = batch.records().map_err(|error| refused(position, &error))?;
                 while let Some(entry) = records.next() {

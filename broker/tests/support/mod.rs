@@ -58,7 +58,9 @@ impl TestBroker {
     /// Shuts down cleanly and opens the same directory again.
     pub fn restart(&mut self) {
         self.listener = None;
-        self.running.take().unwrap().shutdown().unwrap();
+        if let Some(running) = self.running.take() {
+            running.shutdown().unwrap();
+        }
         self.open();
     }
 

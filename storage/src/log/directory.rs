@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::checkpoint::{self, Offsets};
+use super::claim::{ClaimedDirectory, read_text};
 use super::config::LogConfig;
 use super::deferred::DeferredDeletes;
 use super::file_cache::FileCache;
@@ -119,6 +120,8 @@ pub(super) struct Schedule {
 }
 
 /// One data directory: `.lock`, `meta.properties`, checkpoints, the clean-shutdown mark and the partitions.
+///
+/// Dropped without [`LogDirectory::close`], it is recovered at the next open, as after a crash.
 pub struct LogDirectory {
     pub(super) shared: Arc<Shared>,
     pub(super) options: LogDirectoryOptions,
@@ -149,28 +152,13 @@ impl LogDirectory {
         path: impl Into<PathBuf>,
         options: LogDirectoryOptions,
     ) -> Result<Self, LogError> {
-        let path = path.into();
+        ClaimedDirectory::claim(files, path)?.open(options)
+    }
+
+    /// [`LogDirectory::open`], of a directory that was claimed.
+    pub(super) fn open_claimed(claimed: ClaimedDirectory, options: LogDirectoryOptions) -> Result<Self, LogError> {
+        let ClaimedDirectory { files, path, lock, meta } = claimed;
         let io = |what: &str, path: &Path, error: &io::Error| StorageError::io(what, path, error);
-        let exists = files.exists(&path).map_err(|error| io("look at", &path, &error))?;
-        if !exists {
-            files.create_dir_all(&path).map_err(|error| io("make", &path, &error))?;
-            if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                files.sync_dir(parent).map_err(|error| io("sync", parent, &error))?;
-            }
-        }
-        let lock_path = path.join(".lock");
-        let Some(lock) = files.try_lock(&lock_path).map_err(|error| io("lock", &lock_path, &error))? else {
-            return Err(StorageError::new(
-                ErrorKind::InUse,
-                format!("{} is in use by another process (its .lock is held)", path.display()),
-            ));
-        };
-        let meta = match read_text(files.as_ref(), &path.join("meta.properties"))? {
-            None => None,
-            Some(text) => {
-                Some(checkpoint::parse_meta_properties(&text).ok_or_else(|| malformed(&path, "meta.properties"))?)
-            }
-        };
         let offsets = |name: &'static str| -> Result<Offsets, LogError> {
             match read_text(files.as_ref(), &path.join(name))? {
                 None => Ok(Offsets::new()),
@@ -379,15 +367,6 @@ impl LogDirectory {
     }
 }
 
-/// Logs that drop their directory without [`LogDirectory::close`] are recovered at the next open, as after a crash.
-fn read_text(files: &dyn Files, path: &Path) -> Result<Option<String>, LogError> {
-    match files.read(path) {
-        Ok(content) => Ok(Some(String::from_utf8_lossy(&content).into_owned())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(StorageError::io("read", path, &error)),
-    }
-}
-
-fn malformed(folder: &Path, name: &str) -> LogError {
+pub(super) fn malformed(folder: &Path, name: &str) -> LogError {
     StorageError::new(ErrorKind::Corrupt, format!("{} is malformed", folder.join(name).display()))
 }

@@ -8,6 +8,7 @@
 
 mod append;
 mod checkpoint;
+mod claim;
 mod cleaner;
 mod compaction;
 mod config;
@@ -32,6 +33,7 @@ mod transactions;
 mod txn_index;
 mod types;
 
+pub use claim::ClaimedDirectory;
 pub use config::{
     CleanupPolicy, CompressionType, ConfigDefinition, ConfigType, LogConfig, TOPIC_CONFIGS, TimestampType,
 };
