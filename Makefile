@@ -2,16 +2,19 @@
 # One profile (release, overflow checks on) for everything, so that RocksDB is compiled once.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help test interop fmt clippy docs
+.PHONY: help demo test interop fmt clippy docs
 SETUP := . xtask/setup.sh &&
 TARGET := $${CARGO_TARGET_DIR:-target}
 
 help: ## what can be done here
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
+demo: ## builds, counts a text, analyses clicks: progress, throughput, top ten of each
+	@xtask/demo.sh
+
 test: ## builds everything, tests the libraries
 	@$(SETUP) cargo build --release --workspace
-	@$(SETUP) cargo test --release --lib --tests -p base -p protocol -p storage -p broker -p client -p streams-core -p streams-dsl -p cli
+	@$(SETUP) cargo test --release --lib --tests -p base -p protocol -p storage -p broker -p client -p streams-core -p streams-dsl -p cli -p millstream
 
 interop: ## kcat and Apache Kafka's console clients and tools against our broker (needs kcat, Java, Maven)
 	@tests/interop/run.sh

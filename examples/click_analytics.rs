@@ -157,6 +157,7 @@ fn analyse(options: &Options) -> Result<(), Failure> {
         _ => Source::from_input(&options.common.input, || Ok(made_up(options.events, options.seed)))?,
     };
     let (screen, ticking) = Screen::start("click_analytics", &metrics);
+    screen.starting(&options.common);
     let home = Home::open(&options.common)?;
     let clicks = options.common.topic.as_deref().unwrap_or(CLICKS);
     if options.common.topic.is_none() {
@@ -167,7 +168,10 @@ fn analyse(options: &Options) -> Result<(), Failure> {
     let skipped = Skipped::default();
     let config = home.config("click-analytics", &options.common)?.with_deserialization_handler(skipped.clone());
     let topology = topology(clicks, options.threshold, screen.clone())?;
-    let app = Streams::builder(topology, config, home.client()).with_metrics(metrics.clone()).start()?;
+    let app = Streams::builder(topology, config, home.client())
+        .with_metrics(metrics.clone())
+        .on_state_change(screen.on_state_change())
+        .start()?;
 
     let mut feeder = Feeder::open(&home, clicks)?;
     if feeder.partitions() != 1 {

@@ -71,6 +71,7 @@ fn count(options: &Common) -> Result<(), Failure> {
         _ => Source::from_input(&options.input, || Source::file(&shipped_text()))?,
     };
     let (screen, ticking) = Screen::start("word_count", &metrics);
+    screen.starting(options);
     let home = Home::open(options)?;
     let lines = options.topic.as_deref().unwrap_or(LINES);
     if options.topic.is_none() {
@@ -78,8 +79,10 @@ fn count(options: &Common) -> Result<(), Failure> {
     }
     home.create_topic(COUNTS, 4, &[("cleanup.policy", "compact")])?;
     let config = home.config("word-count", options)?;
-    let app =
-        Streams::builder(topology(lines, screen.clone())?, config, home.client()).with_metrics(metrics).start()?;
+    let app = Streams::builder(topology(lines, screen.clone())?, config, home.client())
+        .with_metrics(metrics)
+        .on_state_change(screen.on_state_change())
+        .start()?;
 
     let mut feeder = Feeder::open(&home, lines)?;
     for source in sources.iter_mut().filter(|source| source.is_resumable) {

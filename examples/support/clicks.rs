@@ -52,12 +52,7 @@ impl<K> TimestampExtractor<K, Click> for ClickTime {
 /// `count` made-up clicks; the same seed makes the same ones.
 pub fn made_up(count: u64, seed: u64) -> Source {
     let lines = MadeUp { count, seed, position: 0 };
-    Source {
-        name: format!("made-up clicks of seed {seed}"),
-        end: Some(count),
-        is_resumable: true,
-        lines: Box::new(lines),
-    }
+    Source::new(format!("made-up clicks of seed {seed}"), Some(count), true, Box::new(lines))
 }
 
 /// A position is the number of clicks so far; each click follows from seed and number alone.

@@ -13,6 +13,9 @@ use super::options::Common;
 /// Largest line, hence record: 64 MiB.
 pub const LINE_BYTES_MAX: usize = 64 << 20;
 
+/// How long a cluster is looked for.
+const REACHED_WITHIN_MS: i64 = 5_000;
+
 /// A client, a place for state, and whatever must live as long.
 pub struct Home {
     client: Client,
@@ -32,6 +35,9 @@ impl Home {
             let (client, state_dir) = (embedded.client(), embedded.state_dir());
             return Ok(Self { client, state_dir, embedded: Some(embedded), _temporary: None });
         };
+        // Whether anybody is there shows soon; once it runs, an application is far more patient.
+        let probe = Client::connect(bootstrap, ClientConfig::default().default_api_timeout_ms(REACHED_WITHIN_MS))?;
+        block_on(Admin::new(probe).describe_cluster())?;
         let client = Client::connect(bootstrap, ClientConfig::default())?;
         let (state_dir, temporary) = match &options.data {
             Some(folder) => (folder.join("state"), None),

@@ -13,6 +13,9 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use millstream::base::metrics::Metrics;
 use millstream::base::{Clock, SystemClock};
+use millstream::prelude::State;
+
+use super::options::Common;
 
 /// How many results are shown while running.
 const SHOWN: usize = 5;
@@ -94,6 +97,27 @@ impl Screen {
             elapsed_ms as f64 / 1000.0,
             grouped(processed * 1000 / elapsed_ms as u64)
         ));
+    }
+
+    /// Says where the example is going to run.
+    pub fn starting(&self, options: &Common) {
+        match (&options.bootstrap, &options.data) {
+            (Some(bootstrap), _) => self.say(&format!("connecting to {bootstrap}")),
+            (None, Some(folder)) => {
+                self.say(&format!("starting a broker in this process, with its data in {}", folder.display()))
+            }
+            (None, None) => self.say("starting a broker in this process, with temporary data"),
+        }
+    }
+
+    /// A listener that says when the application runs: its tasks are assigned, and their state is restored.
+    pub fn on_state_change(&self) -> impl Fn(State, State) + Send + Sync + 'static {
+        let screen = self.clone();
+        move |state, _| {
+            if state == State::Running {
+                screen.say("running");
+            }
+        }
     }
 
     /// Feeding of a source begins at `position`.
@@ -189,7 +213,8 @@ impl Shared {
                     bar.set_position(self.fed.load(Ordering::Relaxed));
                     bar.set_message(self.status());
                 }
-                None => self.say(&self.status()),
+                None if self.processed() > 0 => self.say(&self.status()),
+                None => {}
             }
         }
         if let Some(bar) = &self.bar {
@@ -218,7 +243,7 @@ pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

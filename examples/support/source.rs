@@ -31,9 +31,17 @@ pub struct Source {
     pub is_resumable: bool,
     /// The lines.
     pub lines: Box<dyn Lines>,
+    /// Position of the line read last.
+    start: u64,
+    position: u64,
 }
 
 impl Source {
+    /// Lines under a name.
+    pub fn new(name: String, end: Option<u64>, is_resumable: bool, lines: Box<dyn Lines>) -> Self {
+        Self { name, end, is_resumable, lines, start: 0, position: 0 }
+    }
+
     /// The files of `--input`; without any, what is piped into standard input, or else `fallback`.
     pub fn from_input(
         input: &[PathBuf],
@@ -67,12 +75,12 @@ impl Source {
         }
         let is_resumable = metadata.is_file();
         let lines = TextLines { reader: BufReader::with_capacity(1 << 17, file), position: 0 };
-        Ok(Self { name, end: is_resumable.then(|| metadata.len()), is_resumable, lines: Box::new(lines) })
+        Ok(Self::new(name, is_resumable.then_some(metadata.len()), is_resumable, Box::new(lines)))
     }
 
     fn reader(reader: Box<dyn Read + Send>) -> Self {
         let lines = TextLines { reader: BufReader::with_capacity(1 << 17, Unseekable(reader)), position: 0 };
-        Self { name: "standard input".to_owned(), end: None, is_resumable: false, lines: Box::new(lines) }
+        Self::new("standard input".to_owned(), None, false, Box::new(lines))
     }
 
     /// Refuses a source whose lines behind `position` are not UTF-8, before anything of it is fed.
@@ -88,20 +96,23 @@ impl Source {
     /// Refuses a line that is not UTF-8.
     pub fn utf8(&self, line: &[u8]) -> Result<(), Failure> {
         let Err(error) = std::str::from_utf8(line) else { return Ok(()) };
-        let text = String::from_utf8_lossy(&line[..error.valid_up_to()]);
-        let before: String = text.chars().rev().take(30).collect::<Vec<_>>().into_iter().rev().collect();
-        Err(Failure::new(format!("{} is not UTF-8: a bad byte follows {before:?}", self.name))
-            .hint("Nothing more was counted. Convert it, for example: iconv -f latin1 -t utf-8 FILE > NEW"))
+        let at = self.start + error.valid_up_to() as u64;
+        Err(Failure::new(format!("{} is not UTF-8: byte {at} belongs to no character", self.name))
+            .hint("Nothing of it was added. Convert it, for example: iconv -f latin1 -t utf-8 FILE > NEW"))
     }
 
     /// As [`Lines::seek`].
     pub fn seek(&mut self, position: u64) -> Result<(), Failure> {
+        self.position = position;
         self.lines.seek(position).map_err(|error| self.failed(&error))
     }
 
     /// As [`Lines::next`].
     pub fn next(&mut self, line: &mut Vec<u8>) -> Result<Option<u64>, Failure> {
-        self.lines.next(line).map_err(|error| self.failed(&error))
+        let end = self.lines.next(line).map_err(|error| self.failed(&error))?;
+        self.start = self.position;
+        self.position = end.unwrap_or(self.position);
+        Ok(end)
     }
 
     fn failed(&self, error: &io::Error) -> Failure {
