@@ -130,7 +130,11 @@ impl Broker {
     pub fn step(&self, now: Now) -> Step {
         let flushed = self.flush();
         let timed = self.step_timers(now);
-        Step { did_work: flushed || timed.did_work, next_wake_ticks_ms: timed.next_wake_ticks_ms }
+        let cleaned = self.step_cleaner(now);
+        Step {
+            did_work: flushed || timed.did_work || cleaned.did_work,
+            next_wake_ticks_ms: timed.next_wake_ticks_ms.into_iter().chain(cleaned.next_wake_ticks_ms).min(),
+        }
     }
 
     /// Syncs what is dirty and tells who waited for it; the flusher thread's part of [`Broker::step`].
@@ -142,14 +146,25 @@ impl Broker {
         step.partitions + step.failed > 0
     }
 
-    /// All of [`Broker::step`] but the flush; the timer thread's part.
+    /// Compacts a log, if it is time to look and one needs it; the cleaner thread's part of [`Broker::step`], since it
+    /// may take long.
+    pub fn step_cleaner(&self, now: Now) -> Step {
+        if self.state.is_closed() {
+            return Step::default();
+        }
+        let step = self.state.log.step_cleaner(now);
+        let next_wake_ticks_ms = Some(step.next_wake_ticks_ms).filter(|ticks_ms| *ticks_ms != i64::MAX);
+        Step { did_work: step.did_work, next_wake_ticks_ms }
+    }
+
+    /// The quick part of [`Broker::step`], without the flush; the timer thread's.
     pub fn step_timers(&self, now: Now) -> Step {
         if self.state.is_closed() {
             return Step::default();
         }
         let (expired, deadline) = self.state.waiters.step(now);
         let (coordinated, groups) = self.state.groups.step(&self.state, now);
-        let directory = self.state.log.step(now);
+        let directory = self.state.log.step_duties(now);
         let directory_wake = Some(directory.next_wake_ticks_ms);
         Step {
             did_work: expired || coordinated || directory.did_work,

@@ -89,6 +89,7 @@ impl BrokerState {
     fn remove_topic(&self, id: &Uuid) {
         let Some(entry) = self.topics.remove(id) else { return };
         self.groups.topic_deleted(&entry.name, *id);
+        self.waiters.nudge(i64::MIN);
         let count = entry.partition_count();
         for partition in entry.close() {
             partition.mark_deleted();

@@ -1,4 +1,5 @@
-//! The threads of a broker that runs by itself: one that syncs, one that keeps time. A driver: it may start threads.
+//! The threads of a broker that runs by itself: one that syncs, one that keeps time, one that compacts. Each sleeps until
+//! it has something to do. A driver: it may start threads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,9 +14,6 @@ use crate::broker::{Broker, BrokerSeams};
 use crate::config::BrokerConfig;
 use crate::error::BrokerError;
 
-/// The timer thread looks at the coordinators at least this often.
-const TIMER_MAX_MS: i64 = 100;
-
 /// A broker with its drivers; dropping it shuts it down.
 pub struct RunningBroker {
     broker: Broker,
@@ -24,7 +22,7 @@ pub struct RunningBroker {
 }
 
 impl Broker {
-    /// Opens the data directory on real files and starts the flusher and the timer.
+    /// Opens the data directory on real files and starts the flusher, the timer and the cleaner.
     ///
     /// # Errors
     /// As [`Broker::open`].
@@ -38,7 +36,7 @@ impl Broker {
         Self::open(config, seams)?.run()
     }
 
-    /// Starts the flusher and the timer of an open broker.
+    /// Starts the flusher, the timer and the cleaner of an open broker.
     ///
     /// # Errors
     /// No thread could be started.
@@ -52,11 +50,15 @@ impl Broker {
         // Work may have come before the line above.
         flusher.thread().unpark();
         running.threads.push(flusher);
-        let timing = (running.broker.clone(), stop);
+        let timing = (running.broker.clone(), Arc::clone(&stop));
         let timer = spawn("broker-timer", move || keep_time(&timing.0, &timing.1))?;
         let timer_thread = timer.thread().clone();
         running.broker.state().waiters.on_earlier(Box::new(move || timer_thread.unpark()));
+        // A deadline may have come before the line above.
+        timer.thread().unpark();
         running.threads.push(timer);
+        let cleaning = (running.broker.clone(), stop);
+        running.threads.push(spawn("broker-cleaner", move || clean(&cleaning.0, &cleaning.1))?);
         Ok(running)
     }
 }
@@ -84,13 +86,26 @@ fn keep_time(broker: &Broker, stop: &AtomicBool) {
         state.waiters.plan(i64::MAX);
         let now = state.clock.now();
         let step = broker.step_timers(now);
-        let latest = now.ticks_ms + TIMER_MAX_MS;
-        let wake = step.next_wake_ticks_ms.map_or(latest, |wake| wake.min(latest));
+        let wake = step.next_wake_ticks_ms.unwrap_or(i64::MAX);
         state.waiters.plan(wake);
-        let sleep_ms = wake - state.clock.now().ticks_ms;
-        if let Ok(sleep_ms @ 1..) = u64::try_from(sleep_ms) {
-            thread::park_timeout(Duration::from_millis(sleep_ms));
-        }
+        sleep_until(broker, wake);
+    }
+}
+
+fn clean(broker: &Broker, stop: &AtomicBool) {
+    while !stop.load(Ordering::Acquire) {
+        let step = broker.step_cleaner(broker.state().clock.now());
+        sleep_until(broker, step.next_wake_ticks_ms.unwrap_or(i64::MAX));
+    }
+}
+
+/// Sleeps until then, or until the thread is unparked.
+fn sleep_until(broker: &Broker, ticks_ms: i64) {
+    let sleep_ms = ticks_ms.saturating_sub(broker.state().clock.now().ticks_ms);
+    match u64::try_from(sleep_ms) {
+        Ok(_) if ticks_ms == i64::MAX => thread::park(),
+        Ok(sleep_ms @ 1..) => thread::park_timeout(Duration::from_millis(sleep_ms)),
+        _ => {}
     }
 }
 

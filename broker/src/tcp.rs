@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use base::Now;
 use bytes::{Buf, Bytes, BytesMut};
@@ -29,6 +29,7 @@ use crate::handlers::api_versions;
 const IN_FLIGHT_MAX: usize = 128;
 const QUEUED_BYTES_MAX: usize = 64 << 20;
 const READ_BYTES: usize = 64 << 10;
+const WARN_INTERVAL_MS: i64 = 10_000;
 const FILE_CHUNK_BYTES: usize = 256 << 10;
 const SLICES_MAX: usize = 32;
 /// After this many reads in a row other connections of the same worker get their turn.
@@ -127,6 +128,14 @@ impl TcpConnection {
 
     fn end(&self, reason: &dyn std::fmt::Display) {
         tracing::debug!("connection of {} ends: {reason}", self.peer);
+        self.close();
+    }
+
+    fn end_by_fault(&self, reason: &str) {
+        static LIMIT: WarnLimit = WarnLimit::new();
+        if let Some(silenced) = LIMIT.admit(self.state.clock.now().ticks_ms) {
+            tracing::warn!("connection of {} ended: {reason} ({silenced} more since the last warning)", self.peer);
+        }
         self.close();
     }
 
@@ -236,8 +245,42 @@ impl TcpConnection {
         match outcome {
             Ok(Pumped::Done) if !resume => {}
             Ok(_) => self.attention.notify_one(),
-            Err(reason) => self.end(&reason),
+            Err(Ending::Theirs(reason)) => self.end(&reason),
+            Err(Ending::Ours(reason)) => self.end_by_fault(&reason),
         }
+    }
+}
+
+/// Why nothing more is sent.
+enum Ending {
+    /// The client is gone, or sent what is no request.
+    Theirs(String),
+    /// An answer could not be made: the client waits in vain.
+    Ours(String),
+}
+
+/// Lets one warning through in [`WARN_INTERVAL_MS`].
+struct WarnLimit {
+    next_ticks_ms: AtomicI64,
+    silenced: AtomicU64,
+}
+
+impl WarnLimit {
+    const fn new() -> Self {
+        Self { next_ticks_ms: AtomicI64::new(i64::MIN), silenced: AtomicU64::new(0) }
+    }
+
+    /// How many were held back since the last one that was let through; `None` to hold this one back.
+    fn admit(&self, now_ticks_ms: i64) -> Option<u64> {
+        let next = self.next_ticks_ms.load(Ordering::Relaxed);
+        let again = now_ticks_ms.saturating_add(WARN_INTERVAL_MS);
+        let is_due = now_ticks_ms >= next
+            && self.next_ticks_ms.compare_exchange(next, again, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if !is_due {
+            self.silenced.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(self.silenced.swap(0, Ordering::Relaxed))
     }
 }
 
@@ -249,18 +292,18 @@ enum Pumped {
 }
 
 impl Out {
-    fn pump(&mut self, stream: &TcpStream, read_files: bool) -> Result<Pumped, String> {
+    fn pump(&mut self, stream: &TcpStream, read_files: bool) -> Result<Pumped, Ending> {
         loop {
             while let Some((target, answer)) = self.order.pop_ready() {
                 match answer {
                     Answer::Response(response) => {
                         let pieces = frame::encode_response(target.version, target.correlation_id, &response)
-                            .map_err(|error| error.to_string())?;
+                            .map_err(|error| Ending::Ours(format!("cannot write a response: {error}")))?;
                         self.queued_bytes += pieces.len_bytes();
                         self.sending.extend(pieces);
                     }
                     Answer::Nothing => {}
-                    Answer::Close(reason) => return Err(reason),
+                    Answer::Close(reason) => return Err(Ending::Theirs(reason)),
                 }
             }
             if self.is_full {
@@ -272,7 +315,9 @@ impl Out {
                 Some(Piece::File { .. }) if !read_files => return Ok(Pumped::TaskWanted),
                 Some(Piece::File { segment, position, length }) => {
                     let mut chunk = vec![0; (*length).min(FILE_CHUNK_BYTES)];
-                    segment.read_exact_at(&mut chunk, *position).map_err(|error| error.to_string())?;
+                    segment
+                        .read_exact_at(&mut chunk, *position)
+                        .map_err(|error| Ending::Ours(format!("cannot read the log for a response: {error}")))?;
                     *position += chunk.len() as u64;
                     *length -= chunk.len();
                     if *length == 0 {
@@ -298,7 +343,7 @@ impl Out {
                     self.is_full = true;
                     return Ok(Pumped::TaskWanted);
                 }
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(Ending::Theirs(error.to_string())),
             }
         }
     }
@@ -322,5 +367,17 @@ impl ReplySink for TcpConnection {
             Ok(response) => self.answer(sequence, Answer::Response(response)),
             Err(reason) => self.answer(sequence, Answer::Close(reason)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_warning_in_ten_seconds_tells_how_many_were_held_back() {
+        let limit = WarnLimit::new();
+        let at = [0, 1, 9_999, 10_000, 10_001, 20_000].map(|ticks_ms| limit.admit(ticks_ms));
+        assert_eq!(at, [Some(0), None, None, Some(2), None, Some(1)]);
     }
 }

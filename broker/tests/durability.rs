@@ -163,3 +163,17 @@ fn everything_acknowledged_survives_crashes() {
         }
     }
 }
+
+#[test]
+fn the_cleaner_is_a_step_of_its_own_that_a_whole_step_includes() {
+    let world = World::new();
+    let now = world.clock.now();
+    let cleaner = world.broker.step_cleaner(now).next_wake_ticks_ms.unwrap();
+    assert_eq!(cleaner, now.ticks_ms + 15_000, "log.cleaner.backoff.ms");
+    world.clock.advance_ms(15_000);
+    world.broker.step_timers(world.clock.now());
+    assert!(world.broker.step_cleaner(world.clock.now()).did_work, "the timer's part left it alone");
+    world.clock.advance_ms(15_000);
+    world.broker.step(world.clock.now());
+    assert!(!world.broker.step_cleaner(world.clock.now()).did_work);
+}
