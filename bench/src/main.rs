@@ -85,6 +85,11 @@ enum Command {
 }
 
 fn main() -> Result<()> {
+    // Silent unless RUST_LOG asks for more: writing logs costs CPU time.
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
     match Arguments::parse().command {
         None => app::run(),
         Some(Command::Ttd { workload, n, runs, cache, store }) => {

@@ -61,6 +61,10 @@ struct InFlight {
     waits: bool,
 }
 
+/// How long a partition that had nothing waits for a long poll to end before it is asked for again. Not for all of the long poll: that one
+/// may be about partitions in which nothing happens.
+const MERGE_WAIT_MS: i64 = 2;
+
 #[derive(Clone, Copy)]
 struct Item {
     index: usize,
@@ -438,7 +442,7 @@ fn take_response(
         // What was asked without waiting and had nothing waits for the long poll, and goes with the next one.
         for item in items {
             if let Some(partition) = context.partitions.at_mut(item.index) {
-                partition.not_before = merge_at;
+                partition.not_before = merge_at.min(context.now.ticks_ms + MERGE_WAIT_MS);
             }
         }
     }

@@ -17,9 +17,29 @@ use crate::task::{Changelog, Task, TaskId};
 
 enum Stage {
     /// Start and end are being asked for.
-    Bounds { earliest: OffsetsTicket, latest: OffsetsTicket },
+    Bounds { earliest: Bound, latest: Bound },
     /// Records are being read.
     Reading { end: Offset, total: u64 },
+}
+
+/// An offset that is asked for. Each is answered, and asked for again after a passing error, by itself.
+enum Bound {
+    Asked(OffsetsTicket),
+    Known(Offset),
+}
+
+impl Bound {
+    fn settle(&mut self, consumer: &mut ConsumerCore) -> Result<Option<Offset>, StreamsError> {
+        if let Self::Asked(ticket) = self {
+            let Some(answer) = consumer.list_offsets_result(*ticket) else { return Ok(None) };
+            let offsets = answer.map_err(unavailable)?;
+            *self = Self::Known(offsets.first().and_then(|(_, found)| found.as_ref()).map_or(0, |found| found.offset));
+        }
+        match self {
+            Self::Known(offset) => Ok(Some(*offset)),
+            Self::Asked(_) => Ok(None),
+        }
+    }
 }
 
 struct Restoring {
@@ -48,8 +68,8 @@ impl Restorer {
     pub(crate) fn add(&mut self, task: &Task) -> Result<(), StreamsError> {
         for changelog in task.changelogs()? {
             let partition = changelog.partition.clone();
-            let earliest = self.consumer.list_offsets(vec![(partition.clone(), OffsetSpec::Earliest)]);
-            let latest = self.consumer.list_offsets(vec![(partition.clone(), OffsetSpec::Latest)]);
+            let mut ask = |spec| Bound::Asked(self.consumer.list_offsets(vec![(partition.clone(), spec)]));
+            let (earliest, latest) = (ask(OffsetSpec::Earliest), ask(OffsetSpec::Latest));
             let restoring = Restoring { task: task.id(), changelog, stage: Stage::Bounds { earliest, latest } };
             self.under_way.insert(partition, restoring);
         }
@@ -104,15 +124,9 @@ impl Restorer {
         let mut begun = Vec::new();
         let mut done = Vec::new();
         for (partition, restoring) in &mut self.under_way {
-            let Stage::Bounds { earliest, latest } = &restoring.stage else { continue };
-            // Both were asked at once, over one connection: when the second is answered, so is the first.
-            let Some(latest) = self.consumer.list_offsets_result(*latest) else { continue };
-            let Some(earliest) = self.consumer.list_offsets_result(*earliest) else { continue };
-            let bound = |answer: client::consumer::ListOffsetsResult| -> Result<Offset, StreamsError> {
-                let offsets = answer.map_err(unavailable)?;
-                Ok(offsets.first().and_then(|(_, found)| found.as_ref()).map_or(0, |found| found.offset))
-            };
-            let (earliest, end) = (bound(earliest)?, bound(latest)?);
+            let Stage::Bounds { earliest, latest } = &mut restoring.stage else { continue };
+            let bounds = (earliest.settle(&mut self.consumer)?, latest.settle(&mut self.consumer)?);
+            let (Some(earliest), Some(end)) = bounds else { continue };
             let Some(task) = tasks.get_mut(&restoring.task) else { continue };
             let start = match restoring.changelog.start {
                 Some(start) if start > end || start < earliest => {

@@ -62,6 +62,9 @@ pub(crate) struct Core {
     now: Now,
 }
 
+/// Stores are written once so much waits in memory.
+const WRITE_AT_BYTES: usize = 8 << 20;
+
 impl TopologyTestDriver {
     /// A driver whose wall clock stands at the present time.
     ///
@@ -333,7 +336,12 @@ impl Core {
     fn commit(&mut self) -> Result<(), StreamsError> {
         let Some(task) = &mut self.task else { return Ok(()) };
         task.prepare_commit()?;
-        task.post_commit()
+        task.post_commit_deferred()?;
+        // There is a commit after every record: stores are written when they have something to write, and on close.
+        if task.pending_bytes() < WRITE_AT_BYTES {
+            return Ok(());
+        }
+        task.write_stores()
     }
 
     /// Moves what was sent to the output queues, and back into the input where the topology reads it.
