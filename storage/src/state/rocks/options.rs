@@ -59,8 +59,11 @@ impl SharedMemory {
         options.set_max_manifest_file_size(1 << 20);
         options.set_keep_log_file_num(1);
         options.set_avoid_unnecessary_blocking_io(true);
-        options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Error, |_, text| {
-            tracing::error!(target: "storage::state::rocksdb", "{text}");
+        options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Error, |level, text| {
+            // Its settings, hundreds of lines at each open, count as more than an error there.
+            if matches!(level, LogLevel::Error | LogLevel::Fatal) {
+                tracing::error!(target: "storage::state::rocksdb", "{text}");
+            }
         }));
         options
     }
