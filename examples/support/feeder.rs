@@ -15,7 +15,7 @@ use millstream::client::consumer::{Consumer, ConsumerConfig, ConsumerRecord};
 use millstream::prelude::*;
 
 use super::Failure;
-use super::home::{Home, LINE_BYTES_MAX};
+use super::home::{DELIVERED_WITHIN_MS, Home, LINE_BYTES_MAX};
 use super::screen::Screen;
 use super::source::Source;
 
@@ -25,8 +25,6 @@ const END: &str = "end";
 const STRETCH: u64 = 16 * 1024;
 /// Bytes sent and not yet acknowledged at which feeding waits; well below the producer's memory, so that it never refuses a line.
 const UNDER_WAY_MAX: usize = 8 << 20;
-/// How long a line may take to be acknowledged: long enough for a cluster to elect leaders, short enough to tell of a full disk.
-const DELIVERED_WITHIN_MS: i64 = 20_000;
 /// How long the end of a partition may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -13,6 +13,8 @@ use super::options::Common;
 /// Largest line, hence record: 64 MiB.
 pub const LINE_BYTES_MAX: usize = 64 << 20;
 
+/// How long a record may take to be acknowledged: long enough for a cluster to elect leaders, short enough to tell of a full disk.
+pub const DELIVERED_WITHIN_MS: i64 = 20_000;
 /// How long a cluster is looked for.
 const REACHED_WITHIN_MS: i64 = 5_000;
 
@@ -62,6 +64,7 @@ impl Home {
             .with("state.dir", self.state_dir.display())?
             .with("producer.max.request.size", LINE_BYTES_MAX + 1024)?
             .with("producer.buffer.memory", 2 * LINE_BYTES_MAX)?
+            .with("producer.delivery.timeout.ms", DELIVERED_WITHIN_MS)?
             .with("topic.max.message.bytes", LINE_BYTES_MAX + 1024)?;
         for setting in &options.settings {
             let Some((name, value)) = setting.split_once('=') else {
