@@ -2,9 +2,8 @@
 # One profile (release, overflow checks on) for everything, so that RocksDB is compiled once.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test interop fmt clippy docs
+.PHONY: help demo test bench interop fmt clippy docs
 SETUP := . xtask/setup.sh &&
-TARGET := $${CARGO_TARGET_DIR:-target}
 
 help: ## what can be done here
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -12,9 +11,11 @@ help: ## what can be done here
 demo: ## builds, counts a text, analyses clicks: progress, throughput, top ten of each
 	@xtask/demo.sh
 
-test: ## builds everything, tests the libraries
-	@$(SETUP) cargo build --release --workspace
-	@$(SETUP) cargo test --release --lib --tests -p base -p protocol -p storage -p broker -p client -p streams-core -p streams-dsl -p cli -p millstream
+test: ## builds everything and runs every test: units, properties, simulation, crashes, documentation
+	@$(SETUP) cargo test --release --workspace
+
+bench: ## the workloads beside Kafka Streams on Apache Kafka, alternating; prints the table (needs Java 17, Maven; about 2 hours)
+	@$(SETUP) bench/compare.sh
 
 interop: ## kcat and Apache Kafka's console clients and tools against our broker (needs kcat, Java, Maven)
 	@tests/interop/run.sh
