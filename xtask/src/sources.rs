@@ -53,7 +53,15 @@ const BANS: &[Ban] = &[
     Ban {
         within: "",
         word: "Instant::now",
-        only_in: &["base/src/time.rs", "xtask/", "clippy.toml"],
+        // Benchmarks measure real time.
+        only_in: &[
+            "base/src/time.rs",
+            "xtask/",
+            "clippy.toml",
+            "bench/",
+            "streams-core/benches/",
+            "client/tests/shells.rs",
+        ],
         reason: "take a base::Clock",
     },
     Ban { within: "", word: "RandomState", only_in: &["xtask/"], reason: "hash maps use base::hash" },
