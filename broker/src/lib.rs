@@ -20,6 +20,7 @@ pub mod handlers;
 pub mod metadata;
 pub mod partition;
 pub mod properties;
+mod reopening;
 pub mod server;
 mod sessions;
 mod tcp;
