@@ -1,5 +1,7 @@
 //! Reading records through `ConsumerCore::take_fetched`: from an answer's bytes to borrowed records, per record.
 
+#![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::task::Waker;

@@ -1,4 +1,5 @@
 //! [`ConsumerCore`] against fake brokers: what it reads, what it skips, and how it gets on when brokers do not.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::type_complexity, reason = "a test may panic")]
 
 mod consumer_support;
 

@@ -1,4 +1,5 @@
 //! Groups of [`ConsumerCore`]s against fake brokers: rebalances under both protocols, lost sessions, moved coordinators.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::type_complexity, reason = "a test may panic")]
 
 mod consumer_support;
 

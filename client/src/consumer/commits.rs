@@ -533,11 +533,10 @@ fn fetch_request(
 }
 
 type Committed = (i64, i32, String, ErrorCode);
+/// What is committed for each partition asked for; or the code that spoils it, and of which partition.
+type ReadCommitted = Result<Vec<(TopicPartition, Option<OffsetAndMetadata>)>, (Option<TopicPartition>, ErrorCode)>;
 
-fn read_committed(
-    partitions: &[(TopicPartition, u64)],
-    response: &OffsetFetchResponse,
-) -> Result<Vec<(TopicPartition, Option<OffsetAndMetadata>)>, (Option<TopicPartition>, ErrorCode)> {
+fn read_committed(partitions: &[(TopicPartition, u64)], response: &OffsetFetchResponse) -> ReadCommitted {
     let code = response.groups.first().map_or(response.error_code, |group| group.error_code);
     if code != 0 {
         return Err((None, ErrorCode::from_code(code)));

@@ -1,7 +1,7 @@
 //! A cluster of two in-memory brokers for the consumer's tests: logs, fetch sessions, a classic group coordinator,
 //! and whatever failure a test asks for. Time is a [`ManualClock`]; nothing happens but in a call.
 
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::type_complexity, reason = "a test may panic")]
 
 mod group;
 mod logs;
