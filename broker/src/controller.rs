@@ -14,7 +14,7 @@ use crate::error::BrokerError;
 use crate::metadata::{MetadataImage, MetadataRecord, RESOURCE_BROKER, Settings, changes};
 
 impl BrokerState {
-    /// Makes a change of the metadata; see [`MetadataLog::change`].
+    /// Makes a change of the metadata; see [`MetadataLog::change`](crate::metadata::MetadataLog::change).
     pub fn change_metadata<R>(
         self: &Arc<Self>,
         build: impl FnOnce(&MetadataImage) -> (Vec<MetadataRecord>, R),

@@ -1,7 +1,7 @@
 //! Configuration under Kafka's names. A name nobody knows is refused, with the nearest known one; a value that does not
 //! parse or is out of range is refused with what is allowed.
 //!
-//! [`properties!`] writes a configuration struct from one table: the field, Kafka's name, the default, and the check.
+//! `properties!` writes a configuration struct from one table: the field, Kafka's name, the default, and the check.
 
 use crate::error::ClientError;
 
