@@ -90,6 +90,24 @@ pub trait Files: Send + Sync {
         }
     }
 
+    /// Makes a folder and those above it, durably: each that was missing outlives a power cut.
+    fn create_dir_all_durably(&self, path: &Path) -> io::Result<()> {
+        let mut missing = Vec::new();
+        for folder in path.ancestors().take_while(|folder| !folder.as_os_str().is_empty()) {
+            if self.exists(folder)? {
+                break;
+            }
+            missing.push(folder);
+        }
+        self.create_dir_all(path)?;
+        // From the top: a name is of use only once the folder that holds it is found.
+        for folder in missing.into_iter().rev() {
+            let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+            self.sync_dir(parent.unwrap_or(Path::new(".")))?;
+        }
+        Ok(())
+    }
+
     /// The whole content of the file at `path`.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let file = self.open(path, OpenMode::Read)?;

@@ -68,6 +68,8 @@ pub struct ConsumerCore {
     rng: Rng,
     closing: bool,
     closed: bool,
+    /// Whether a step ends when a member id was given.
+    tells_member_id: bool,
 }
 
 impl ConsumerCore {
@@ -96,6 +98,7 @@ impl ConsumerCore {
             rng: client.fork_rng(),
             closing: false,
             closed: false,
+            tells_member_id: false,
             client,
             config,
         })
@@ -229,14 +232,26 @@ impl ConsumerCore {
         let mut step = Step::IDLE;
         // A round may make the next one possible: metadata a join, a commit a leave, an assignment a fetch. In process
         // every answer is there at once, so that a few rounds settle everything.
+        let was_named = self.is_named();
         for _ in 0..12 {
             let round = self.round(now, waker);
             step = Step { did_work: step.did_work || round.did_work, ..round };
-            if !round.did_work {
+            if !round.did_work || (self.tells_member_id && self.is_named() != was_named) {
                 break;
             }
         }
         step
+    }
+
+    /// From now on [`ConsumerCore::step`] returns as soon as the coordinator has given a member id, before the group is joined
+    /// under it: for an owner that notes it where it outlives the process, so that nobody need wait for a dead member.
+    pub fn tell_member_id_first(&mut self) {
+        self.tells_member_id = true;
+    }
+
+    /// Whether the coordinator has given a member id.
+    fn is_named(&self) -> bool {
+        self.group.as_ref().is_some_and(|group| !group.member().member_id.is_empty())
     }
 
     /// The events since the last call, in order.

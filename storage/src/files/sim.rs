@@ -500,6 +500,16 @@ mod tests {
     }
 
     #[test]
+    fn folders_made_durably_survive_every_crash() {
+        for seed in 0..100 {
+            let files = disk();
+            files.create_dir_all_durably(Path::new("/data/state/app")).unwrap();
+            files.crash(&mut Rng::from_seed(seed));
+            assert!(files.exists(Path::new("/data/state/app")).unwrap(), "seed {seed}");
+        }
+    }
+
+    #[test]
     fn unsynced_names_are_lost_by_some_crash() {
         let lost = (0..50).filter(|seed| {
             let files = disk();

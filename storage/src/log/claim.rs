@@ -40,10 +40,7 @@ impl ClaimedDirectory {
         let io = |what: &str, path: &Path, error: &io::Error| StorageError::io(what, path, error);
         let exists = files.exists(&path).map_err(|error| io("look at", &path, &error))?;
         if !exists {
-            files.create_dir_all(&path).map_err(|error| io("make", &path, &error))?;
-            if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                files.sync_dir(parent).map_err(|error| io("sync", parent, &error))?;
-            }
+            files.create_dir_all_durably(&path).map_err(|error| io("make", &path, &error))?;
         }
         let lock_path = path.join(".lock");
         let Some(lock) = files.try_lock(&lock_path).map_err(|error| io("lock", &lock_path, &error))? else {

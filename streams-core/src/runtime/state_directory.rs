@@ -1,7 +1,7 @@
 //! The folder of an application's local state: `<state.dir>/<application.id>/`.
 //!
 //! Holds `.lock` (one process at a time), `kafka-streams-process-metadata` (the process id), `group-members` (the member ids
-//! under which this directory's last owner was in its group) and a folder for each task. Whoever has the lock knows that the
+//! under which this directory's owner, and those before it until they are known to be gone, are in their group) and a folder for each task. Whoever has the lock knows that the
 //! previous owner is dead, so it may make that owner's members leave the group at once instead of waiting out their session.
 
 use std::path::{Path, PathBuf};
@@ -22,6 +22,8 @@ pub struct StateDirectory {
     files: Arc<dyn Files>,
     path: PathBuf,
     process_id: [u8; 16],
+    /// Member ids of dead owners, kept in the file until the group is known to do without them.
+    former: Mutex<Vec<String>>,
     /// Member ids by stream thread, written through on every change.
     members: Mutex<Vec<(usize, String)>>,
     _lock: Box<dyn FileLock>,
@@ -43,7 +45,8 @@ impl StateDirectory {
             let advice = "set state.dir to a folder that this user can write";
             StreamsError::new(ErrorKind::Store, format!("{what} {}: {error}; {advice}", path.display()))
         };
-        files.create_dir_all(&path).map_err(|error| failed("cannot make the state directory", error))?;
+        // Durably, like what lies in it: the members of a dead process must be found after a power cut too.
+        files.create_dir_all_durably(&path).map_err(|error| failed("cannot make the state directory", error))?;
         let lock =
             files.try_lock(&path.join(".lock")).map_err(|error| failed("cannot lock", error))?.ok_or_else(|| {
                 let message = format!(
@@ -63,7 +66,10 @@ impl StateDirectory {
                 fresh
             }
         };
-        Ok(Self { files, path, process_id, members: Mutex::default(), _lock: lock })
+        let text = files.read(&path.join(MEMBERS_FILE)).unwrap_or_default();
+        let former =
+            String::from_utf8_lossy(&text).lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
+        Ok(Self { files, path, process_id, former: Mutex::new(former), members: Mutex::default(), _lock: lock })
     }
 
     /// The identity of this process towards its group; the same for every start on this directory.
@@ -95,10 +101,21 @@ impl StateDirectory {
         Ok(tasks)
     }
 
-    /// Member ids that the dead owner of this directory left behind.
+    /// Member ids that dead owners of this directory left behind.
     pub fn former_members(&self) -> Vec<String> {
-        let text = self.files.read(&self.path.join(MEMBERS_FILE)).unwrap_or_default();
-        String::from_utf8_lossy(&text).lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+        self.former.lock().clone()
+    }
+
+    /// The group has a new generation, which is as durable as its broker makes things, and dead members have no part in it. Until
+    /// then their leaving may be taken back by a crash of the broker, and the next owner must make them leave again.
+    ///
+    /// # Errors
+    /// `Store` when the note cannot be written.
+    pub fn forget_former_members(&self) -> Result<(), StreamsError> {
+        if std::mem::take(&mut *self.former.lock()).is_empty() {
+            return Ok(());
+        }
+        self.write_members(&self.members.lock())
     }
 
     /// Notes that stream thread `thread` is in the group as `member`, or that it left (`None`).
@@ -113,7 +130,13 @@ impl StateDirectory {
         }
         members.retain(|(index, _)| *index != thread);
         members.extend(member.map(|id| (thread, id.to_owned())));
-        let text: String = members.iter().flat_map(|(_, id)| [id.as_str(), "\n"]).collect();
+        self.write_members(&members)
+    }
+
+    fn write_members(&self, members: &[(usize, String)]) -> Result<(), StreamsError> {
+        let former = self.former.lock();
+        let ids = former.iter().chain(members.iter().map(|(_, id)| id));
+        let text: String = ids.flat_map(|id| [id.as_str(), "\n"]).collect();
         self.files.replace(&self.path.join(MEMBERS_FILE), text.as_bytes()).map_err(|error| {
             StreamsError::new(
                 ErrorKind::Store,
@@ -152,6 +175,20 @@ mod tests {
         let second = open(folder.path(), 3).unwrap();
         assert_eq!(second.process_id(), id);
         assert_eq!(second.former_members(), ["m-1"]);
+    }
+
+    #[test]
+    fn dead_members_are_kept_until_the_group_does_without_them() {
+        let folder = tempfile::tempdir().unwrap();
+        open(folder.path(), 1).unwrap().note_member(0, Some("first")).unwrap();
+        // Dies before its group has a generation, and so does the broker, which takes back that the first has left.
+        open(folder.path(), 1).unwrap().note_member(0, Some("second")).unwrap();
+        let third = open(folder.path(), 1).unwrap();
+        assert_eq!(third.former_members(), ["first", "second"]);
+        third.note_member(0, Some("third")).unwrap();
+        third.forget_former_members().unwrap();
+        drop(third);
+        assert_eq!(open(folder.path(), 1).unwrap().former_members(), ["third"]);
     }
 
     #[test]

@@ -72,6 +72,8 @@ pub struct StreamThread {
     commit_interval_ms: i64,
     /// The member id that the state directory knows.
     noted_member: String,
+    /// Whether that is all there is to note until the next rebalance.
+    is_member_noted: bool,
 }
 
 impl StreamThread {
@@ -93,6 +95,7 @@ impl StreamThread {
         let own = Arc::new(Mutex::new(OwnTasks { with_state, ..OwnTasks::default() }));
         let assignor =
             StreamsAssignor::new(Arc::clone(&application.built), application.directory.process_id(), Arc::clone(&own));
+        consumer.tell_member_id_first();
         let topics = application.built.subscription().into_iter().map(Into::into);
         consumer.subscribe(topics, vec![Box::new(assignor)]).map_err(bad_config)?;
         let threads = config.num_stream_threads();
@@ -119,6 +122,7 @@ impl StreamThread {
             pending_limit_bytes: (config.pending_max_bytes() / threads).max(1),
             commit_interval_ms: config.commit_interval_ms(),
             noted_member: String::new(),
+            is_member_noted: false,
             application,
         })
     }
@@ -169,8 +173,8 @@ impl StreamThread {
             Phase::Leaving => {
                 self.take_closing_events();
                 if self.consumer.is_closed() {
+                    // The member stays noted: a power cut may take its leaving back, and leaving twice does no harm.
                     self.phase = Phase::Closed;
-                    self.application.directory.note_member(self.index, None)?;
                 }
                 return Ok(step);
             }
@@ -203,14 +207,18 @@ impl StreamThread {
 
     /// Remembers the member id, so that whoever restarts on this directory can end this membership if the process dies.
     fn note_member(&mut self) -> Result<(), StreamsError> {
-        if self.consumer.is_stable() && !self.noted_member.is_empty() {
+        if self.consumer.is_stable() && self.is_member_noted {
             return Ok(());
         }
+        self.is_member_noted = self.consumer.is_stable();
         let member_id = self.consumer.group_metadata().member_id;
         if member_id != self.noted_member {
             self.noted_member = member_id;
             let member = Some(self.noted_member.as_str()).filter(|id| !id.is_empty());
             self.application.directory.note_member(self.index, member)?;
+        }
+        if self.consumer.is_stable() {
+            self.application.directory.forget_former_members()?;
         }
         Ok(())
     }

@@ -106,6 +106,13 @@ impl StreamsBuilder {
         self
     }
 
+    /// Keeps the state directory on this disk; the backend is told apart, see [`Backend::Files`].
+    #[must_use]
+    pub fn with_files(mut self, files: Arc<dyn Files>) -> Self {
+        self.files = files;
+        self
+    }
+
     /// Counts in these metrics.
     #[must_use]
     pub fn with_metrics(mut self, metrics: Metrics) -> Self {
@@ -118,14 +125,23 @@ impl StreamsBuilder {
     /// # Errors
     /// The topology or a setting is wrong, a source topic is missing, the state directory is in use, no broker can be reached.
     pub fn start(self) -> Result<Streams, StreamsError> {
+        let application = self.prepare()?;
+        block_on(set_up(Arc::clone(&application)))?;
+        Streams::run(application)
+    }
+
+    /// What [`StreamsBuilder::start`] does before it asks a broker: for whoever drives [`set_up`] and then each
+    /// [`StreamThread`] by stepping, as a simulation does.
+    ///
+    /// # Errors
+    /// The topology or a setting is wrong, the state directory is in use.
+    pub fn prepare(self) -> Result<Arc<Application>, StreamsError> {
         let built = BuiltTopology::new(&self.topology, &self.config)?;
         let mut rng = self.client.fork_rng();
         let directory =
             StateDirectory::open(self.files, &self.config.state_dir(), self.config.application_id(), &mut rng)?;
         let backend = self.backend.unwrap_or_else(default_backend);
-        let application = Application::new(built, self.client, directory, backend, self.metrics, self.hooks);
-        block_on(set_up(Arc::clone(&application)))?;
-        Streams::run(application)
+        Ok(Application::new(built, self.client, directory, backend, self.metrics, self.hooks))
     }
 }
 
