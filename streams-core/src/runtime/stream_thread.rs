@@ -207,7 +207,9 @@ impl StreamThread {
 
     /// Remembers the member id, so that whoever restarts on this directory can end this membership if the process dies.
     fn note_member(&mut self) -> Result<(), StreamsError> {
-        if self.consumer.is_stable() && self.is_member_noted {
+        // While leaving the member stays noted: see where the thread has closed.
+        let is_leaving = matches!(self.phase, Phase::Leaving | Phase::Closed);
+        if is_leaving || (self.consumer.is_stable() && self.is_member_noted) {
             return Ok(());
         }
         self.is_member_noted = self.consumer.is_stable();
