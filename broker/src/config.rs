@@ -272,7 +272,11 @@ impl Reader<'_> {
 
 fn check(key: &str, value: &str) -> Result<(), BrokerError> {
     let Ok(index) = PROPERTIES.binary_search_by(|(name, ..)| (*name).cmp(key)) else {
-        return Err(BrokerError::Config(format!("unknown broker property `{key}`\ndid you mean `{}`?", nearest(key))));
+        let hint = match base::nearest(key, PROPERTIES.iter().map(|(name, ..)| *name)) {
+            Some(nearest) => format!("did you mean `{nearest}`?"),
+            None => "docs/kafka-compatibility.md lists the properties".to_owned(),
+        };
+        return Err(BrokerError::Config(format!("unknown broker property `{key}`\n{hint}")));
     };
     if !value_fits(PROPERTIES[index].1, value.trim()) {
         return Err(BrokerError::Config(format!(
@@ -291,26 +295,6 @@ pub(crate) fn value_fits(kind: ConfigType, value: &str) -> bool {
         ConfigType::Double => value.parse::<f64>().is_ok(),
         ConfigType::String | ConfigType::List => true,
     }
-}
-
-/// The known property whose name is the fewest edits away.
-fn nearest(key: &str) -> &'static str {
-    let names = PROPERTIES.iter().map(|(name, ..)| *name);
-    names.min_by_key(|name| edit_distance(key.as_bytes(), name.as_bytes())).unwrap_or_default()
-}
-
-fn edit_distance(a: &[u8], b: &[u8]) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

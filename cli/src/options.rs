@@ -306,8 +306,7 @@ fn useful(line: &str) -> bool {
 
 fn did_you_mean(unknown: &str, known: &[String], otherwise: &str) -> String {
     let unknown = unknown.split('=').next().unwrap_or(unknown);
-    let known: Vec<&str> = known.iter().map(String::as_str).collect();
-    match client::config::nearest(unknown, &known) {
+    match base::nearest(unknown, known.iter().map(String::as_str)) {
         Some(nearest) => format!("did you mean {nearest}?"),
         None => otherwise.to_owned(),
     }

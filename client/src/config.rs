@@ -133,31 +133,10 @@ pub fn refuse(name: &str, value: &str, allowed: &str) -> ClientError {
 
 /// The error of a name that nobody knows.
 pub fn unknown(name: &str, known: &[&str]) -> ClientError {
-    ClientError::Config(match nearest(name, known) {
+    ClientError::Config(match base::nearest(name, known.iter().copied()) {
         Some(nearest) => format!("unknown setting {name}; did you mean {nearest}?"),
         None => format!("unknown setting {name}"),
     })
-}
-
-/// The name of `known` with the fewest edits to `name`, if it is near enough to be meant.
-pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let (distance, best) = known.iter().map(|known| (edits(name, known), *known)).min()?;
-    (distance <= 2 + name.len() / 4).then_some(best)
-}
-
-/// Levenshtein distance in bytes.
-fn edits(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.bytes().enumerate() {
-            let replaced = diagonal + usize::from(from != to);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 /// A check that a number is at least `$least`.

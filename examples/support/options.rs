@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser};
-use millstream::client::config::nearest;
+use millstream::base::nearest;
 
 use super::Failure;
 
@@ -46,9 +46,9 @@ pub fn parse<T: Parser>() -> Result<Option<T>, Failure> {
     if error.kind() == ErrorKind::UnknownArgument && unknown.starts_with('-') {
         let known = command.get_arguments().filter_map(|argument| argument.get_long());
         let known: Vec<String> = known.chain(["help"]).map(|long| format!("--{long}")).collect();
-        let known: Vec<&str> = known.iter().map(String::as_str).collect();
         let given = unknown.split('=').next().unwrap_or(unknown);
-        let hint = nearest(given, &known).map_or(look, |nearest| format!("did you mean {nearest}?"));
+        let hint =
+            nearest(given, known.iter().map(String::as_str)).map_or(look, |nearest| format!("did you mean {nearest}?"));
         return Err(Failure::usage(format!("unknown option {unknown}")).hint(hint));
     }
     // The parser's words without its usage block.

@@ -60,6 +60,16 @@ const KNOWN: &[(&str, Option<&str>)] = &[
     ("__internal.override.topic.prefix__", None),
 ];
 
+/// Settings of which only one value, or none, is built.
+const NOT_BUILT: &[(&str, Option<&str>)] = &[
+    ("default.dsl.store", Some("rocksDB")),
+    ("dsl.store.format", Some("DEFAULT")),
+    ("errors.dead.letter.queue.topic.name", None),
+    ("group.protocol", Some("classic")),
+    ("num.standby.replicas", Some("0")),
+    ("topology.optimization", Some("none")),
+];
+
 /// Settings behind these prefixes are handed on: to the clients, to internal topics, to the assignor.
 const PREFIXES: &[&str] = &[
     "main.consumer.",
@@ -98,22 +108,6 @@ impl fmt::Debug for StreamsConfig {
 
 fn invalid(message: String) -> StreamsError {
     StreamsError::new(ErrorKind::Config, message)
-}
-
-/// How many characters must change to make one name the other.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let cost = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = cost.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 impl StreamsConfig {
@@ -162,18 +156,21 @@ impl StreamsConfig {
 
     fn check(&self, name: &str, value: &str) -> Result<(), StreamsError> {
         let Some((_, default)) = KNOWN.iter().find(|(known, _)| *known == name) else {
-            let nearest = KNOWN.iter().map(|(known, _)| *known).min_by_key(|known| distance(known, name));
-            return Err(invalid(format!("{name} is not a setting; did you mean {}?", nearest.unwrap_or_default())));
+            return Err(invalid(match base::nearest(name, KNOWN.iter().map(|(known, _)| *known)) {
+                Some(nearest) => format!("{name} is not a setting; did you mean {nearest}?"),
+                None => format!("{name} is not a setting of Kafka Streams"),
+            }));
         };
+        if let Some((_, built)) = NOT_BUILT.iter().find(|(known, built)| *known == name && *built != Some(value)) {
+            let remedy = built.map_or_else(|| "leave it out".to_owned(), |built| format!("use {built}"));
+            return Err(invalid(format!("{name}={value} is not built yet: {remedy}")));
+        }
         if default.is_some_and(|default| default.parse::<i64>().is_ok()) && value.parse::<i64>().is_err() {
             return Err(invalid(format!("{name} must be a whole number, not {value}")));
         }
         let allowed: &[&str] = match name {
             "processing.guarantee" => &["at_least_once", "exactly_once_v2"],
             "auto.offset.reset" => &["earliest", "latest", "none"],
-            "group.protocol" => &["classic", "streams"],
-            "dsl.store.format" => &["DEFAULT", "HEADERS"],
-            "default.dsl.store" => &["rocksDB", "in_memory"],
             _ => return Ok(()),
         };
         if allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(value)) {

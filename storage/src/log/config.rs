@@ -292,24 +292,10 @@ fn refused(name: &str, value: &str, why: &str) -> StorageError {
 }
 
 fn unknown(name: &str) -> StorageError {
-    let nearest = TOPIC_CONFIGS.iter().map(|known| known.name).min_by_key(|known| distance(known, name));
-    invalid(format!("unknown topic config name {name}; the nearest known one is {}", nearest.unwrap_or("none")))
-}
-
-/// How many letters must be added, removed or exchanged to make `b` of `a`.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let exchanged = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = exchanged.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
+    invalid(match base::nearest(name, TOPIC_CONFIGS.iter().map(|known| known.name)) {
+        Some(nearest) => format!("unknown topic config name {name}; the nearest known one is {nearest}"),
+        None => format!("unknown topic config name {name}"),
+    })
 }
 
 fn integer(name: &str, value: &str, min: i32, max: i32) -> Result<i32, StorageError> {
