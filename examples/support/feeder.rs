@@ -15,7 +15,7 @@ use millstream::client::consumer::{Consumer, ConsumerConfig, ConsumerRecord};
 use millstream::prelude::*;
 
 use super::Failure;
-use super::home::{DELIVERED_WITHIN_MS, Home, LINE_BYTES_MAX};
+use super::home::{Home, LINE_BYTES_MAX};
 use super::screen::Screen;
 use super::source::Source;
 

@@ -5,6 +5,7 @@
 //! `CONFORMANCE_NAME=part` runs the scenarios whose name contains that, `CONFORMANCE_FILE` another file of scenarios, one a line.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it unwraps")]
+#![expect(clippy::type_complexity, reason = "what a scenario's words stand for are functions of functions")]
 
 mod build;
 mod drive;
