@@ -474,8 +474,10 @@ impl Task {
                 self.seams.collector.borrow().acked_offset(changelog.topic, changelog.partition.partition)
             });
             mark.committed = offset;
-            if offset.is_none() {
-                store.commit(None).map_err(|error| error.in_store(store.name()).in_task(self.shared.id()))?;
+            // In memory nothing is saved by waiting, and its entries can be counted.
+            if offset.is_none() || !store.is_persistent() {
+                store.commit(offset).map_err(|error| error.in_store(store.name()).in_task(self.shared.id()))?;
+                mark.written = offset;
             }
         }
         self.has_progress = false;
