@@ -15,7 +15,7 @@ use millstream::client::consumer::{Consumer, ConsumerConfig, ConsumerRecord};
 use millstream::prelude::*;
 
 use super::Failure;
-use super::home::{Home, LINE_BYTES_MAX};
+use super::home::{DELIVERED_WITHIN_MS, Home, LINE_BYTES_MAX};
 use super::screen::Screen;
 use super::source::Source;
 
@@ -47,8 +47,10 @@ impl Feeder {
     pub fn open(home: &Home, topic: &str) -> Result<Self, Failure> {
         let notes = format!("{topic}-sources");
         home.create_topic(&notes, 1, &[("cleanup.policy", "compact")])?;
-        let config =
-            ProducerConfig::default().max_request_size(LINE_BYTES_MAX + 1024).buffer_memory(2 * LINE_BYTES_MAX);
+        let config = ProducerConfig::default()
+            .max_request_size(LINE_BYTES_MAX + 1024)
+            .buffer_memory(2 * LINE_BYTES_MAX)
+            .delivery_timeout_ms(DELIVERED_WITHIN_MS);
         let producer = Producer::new(home.client(), config)?;
         let partitions = block_on(producer.partition_count(topic))?.max(1) as usize;
         let mut feeder =
