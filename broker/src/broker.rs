@@ -21,7 +21,6 @@ use crate::group::GroupCoordinator;
 use crate::metadata::changes::{self, Planner, TopicWish};
 use crate::metadata::{MetadataLog, MetadataRecord, Settings};
 use crate::partition::{Partition, append_error_code};
-use crate::reopening::Reopening;
 use crate::sessions::FetchSessions;
 use crate::topics::TopicTable;
 use crate::waiters::Waiters;
@@ -62,7 +61,6 @@ pub struct BrokerState {
     pub groups: GroupCoordinator,
     /// Incremental fetches.
     pub(crate) sessions: FetchSessions,
-    reopening: Reopening,
     pub(crate) embedded_connections: Mutex<Vec<Weak<EmbeddedReplies>>>,
     pub(crate) topic_defaults: RwLock<Arc<Settings>>,
     connection_ids: ConnectionIds,
@@ -109,7 +107,6 @@ impl Broker {
         let slots = usize::try_from(config.fetch_session_slots).unwrap_or(0);
         let state = Arc::new(BrokerState {
             sessions: FetchSessions::new(slots, rng.fork()),
-            reopening: Reopening::default(),
             config,
             clock,
             rng: Mutex::new(rng),
@@ -168,11 +165,10 @@ impl Broker {
         let (expired, deadline) = self.state.waiters.step(now);
         let (coordinated, groups) = self.state.groups.step(&self.state, now);
         let directory = self.state.log.step_duties(now);
-        let (reopened, reopening) = self.state.reopening.step(&self.state, now);
         let directory_wake = Some(directory.next_wake_ticks_ms);
         Step {
-            did_work: expired || coordinated || directory.did_work || reopened,
-            next_wake_ticks_ms: [deadline, groups, directory_wake, reopening].into_iter().flatten().min(),
+            did_work: expired || coordinated || directory.did_work,
+            next_wake_ticks_ms: [deadline, groups, directory_wake].into_iter().flatten().min(),
         }
     }
 

@@ -20,7 +20,6 @@ pub mod handlers;
 pub mod metadata;
 pub mod partition;
 pub mod properties;
-mod reopening;
 pub mod server;
 mod sessions;
 mod tcp;

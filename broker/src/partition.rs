@@ -86,11 +86,6 @@ impl Partition {
         self.watchers.notify(self);
     }
 
-    /// Has everyone who waits look again.
-    pub(crate) fn wake_watchers(&self) {
-        self.watchers.notify(self);
-    }
-
     /// Hangs a delayed request on this partition; look at the partition once more afterwards.
     pub fn watch(&self, delayed: Arc<dyn Delayed>) {
         self.watchers.add(delayed);

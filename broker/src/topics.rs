@@ -110,14 +110,6 @@ impl TopicEntry {
         }
     }
 
-    /// Has the partition opened anew at its next use: its log was.
-    pub(crate) fn forget(&self, index: PartitionId) {
-        if let Some(slot) = usize::try_from(index).ok().and_then(|slot| self.partitions.write().get_mut(slot)?.take()) {
-            // Who still waits on it is told that its log has failed.
-            slot.wake_watchers();
-        }
-    }
-
     /// The partitions that are open.
     pub fn opened(&self) -> Vec<Arc<Partition>> {
         self.partitions.read().iter().flatten().cloned().collect()

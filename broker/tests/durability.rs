@@ -128,50 +128,6 @@ fn a_failed_sync_fails_who_waits_and_refuses_what_comes() {
 }
 
 #[test]
-fn a_partition_takes_appends_again_once_a_full_disk_has_room() {
-    let mut world = World::new();
-    world.create_topic("t");
-    let produce = |world: &World, value: &str| {
-        let mut peer = world.peer();
-        peer.send(9, produce_request("t", 0, -1, batch(&[value])));
-        world.step();
-        produced(peer.try_take().unwrap())
-    };
-    assert_eq!(produce(&world, "a").base_offset, 0);
-    world.files.set_capacity(Some(world.files.used_bytes() + 30));
-    assert_eq!(produce(&world, "refused").error_code, ErrorCode::KafkaStorageError);
-    world.clock.advance_ms(1_000);
-    world.step();
-    assert_eq!(produce(&world, "still full").error_code, ErrorCode::KafkaStorageError);
-    world.files.set_capacity(None);
-    assert_eq!(produce(&world, "not tried yet").error_code, ErrorCode::KafkaStorageError);
-    world.clock.advance_ms(2_000);
-    world.step();
-    assert_eq!(produce(&world, "b").base_offset, 1);
-    assert_eq!(values(&fetched(peer_fetch(&world)).records), ["a", "b"]);
-    world.crash(&mut Rng::from_seed(1));
-    assert_eq!(values(&fetched(peer_fetch(&world)).records), ["a", "b"]);
-}
-
-#[test]
-fn a_partition_whose_sync_failed_stays_refused() {
-    let world = World::new();
-    world.create_topic("t");
-    let mut peer = world.peer();
-    peer.send(9, produce_request("t", 0, -1, batch(&["a"])));
-    world.files.fail_next(Fault::Sync, "t-0", std::io::ErrorKind::Other);
-    for _ in 0..5 {
-        world.step();
-        world.clock.advance_ms(60_000);
-    }
-    assert_eq!(produced(peer.try_take().unwrap()).error_code, ErrorCode::KafkaStorageError);
-    peer.send(9, produce_request("t", 0, -1, batch(&["b"])));
-    world.step();
-    assert_eq!(produced(peer.try_take().unwrap()).error_code, ErrorCode::KafkaStorageError);
-    assert_eq!(fetched(peer_fetch(&world)).high_watermark, 0, "nothing vouches for what the disk may not have");
-}
-
-#[test]
 fn everything_acknowledged_survives_crashes() {
     for seed in 0..40 {
         let mut rng = Rng::from_seed(seed);

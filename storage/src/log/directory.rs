@@ -184,7 +184,6 @@ impl LogDirectory {
             budget: TailBudget::new(options.tail_partition_bytes, options.tail_total_bytes),
             flusher: Flusher::new(Arc::clone(&files)),
             deferred: DeferredDeletes::default(),
-            failed: Mutex::default(),
         });
         let mut partitions = BTreeMap::new();
         for entry in files.list(&path).map_err(|error| io("list", &path, &error))? {

@@ -43,8 +43,6 @@ pub(super) struct Shared {
     pub(super) budget: Arc<TailBudget>,
     pub(super) flusher: Arc<Flusher>,
     pub(super) deferred: DeferredDeletes,
-    /// Partitions that failed and that nobody asked for yet.
-    pub(super) failed: Mutex<Vec<TopicPartition>>,
 }
 
 /// What only the holder of the writer lock may change.
@@ -117,8 +115,6 @@ pub struct PartitionLog {
     pub(super) queued: AtomicBool,
     failed: AtomicBool,
     failure: Mutex<Option<LogError>>,
-    /// A sync failed: what it was to cover may look whole and be lost.
-    sync_failed: AtomicBool,
     replicated_end: AtomicI64,
 }
 
@@ -182,7 +178,6 @@ impl PartitionLog {
             queued: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             failure: Mutex::new(None),
-            sync_failed: AtomicBool::new(false),
             replicated_end: AtomicI64::new(i64::MAX),
         });
         log.advance(&mut log.view.write());
@@ -304,18 +299,12 @@ impl PartitionLog {
         self.failure.lock().clone()
     }
 
-    /// Whether it failed in writing only: what was appended before is as it was, and a sync of it can still be believed.
-    pub(super) fn failed_in_writing(&self) -> bool {
-        self.failed.load(Ordering::SeqCst) && !self.sync_failed.load(Ordering::SeqCst)
-    }
-
     /// Refuses all changes from now on; gives back the error.
     pub(super) fn fail(&self, error: LogError) -> LogError {
         let mut failure = self.failure.lock();
         if failure.is_none() {
             tracing::error!(partition = %self.partition, %error, "log failed; it refuses appends until it is reopened");
             *failure = Some(error.clone());
-            self.shared.failed.lock().push(self.partition.clone());
         }
         self.failed.store(true, Ordering::SeqCst);
         error
@@ -449,7 +438,6 @@ impl PartitionLog {
                 self.notify(advanced);
             }
             Err(error) => {
-                self.sync_failed.store(true, Ordering::SeqCst);
                 self.fail(error.at(&self.partition));
                 self.notify(true);
             }

@@ -15,9 +15,6 @@ use super::recovery::{Found, open_partition};
 use super::types::{Durability, LogError, RecoveryReport};
 use crate::error::{ErrorKind, StorageError};
 
-/// What must fit on the disk before a partition that failed is recovered.
-const PROBE_BYTES: usize = 64 << 10;
-
 /// What the checkpoints say of a partition that is not open.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Checkpointed {
@@ -204,41 +201,6 @@ impl LogDirectory {
                 partitions.insert(partition.clone(), Slot::Offline(error.clone(), known));
                 Err(error)
             }
-        }
-    }
-
-    /// The partitions that failed since this was asked last.
-    pub fn take_failed(&self) -> Vec<TopicPartition> {
-        std::mem::take(&mut *self.shared.failed.lock())
-    }
-
-    /// Reopens a partition that failed in writing, once the disk takes writes again. One whose sync failed stays as it
-    /// is: the system may hold as written what the disk never got, and a second sync would vouch for it.
-    ///
-    /// # Errors
-    /// The disk takes nothing yet, or the partition is being cleaned (`InUse`): nothing has changed, try again later.
-    pub fn reopen_failed(&self, partition: &TopicPartition) -> Result<Option<Arc<PartitionLog>>, LogError> {
-        let failed = match self.partitions.lock().get(partition) {
-            Some(Slot::Open(log)) => log.failed_in_writing(),
-            _ => false,
-        };
-        if !failed {
-            return Ok(None);
-        }
-        let Some(_no_cleaning) = self.cleaner_ticks_ms.try_lock() else {
-            return Err(StorageError::new(ErrorKind::InUse, format!("{partition} is being cleaned")));
-        };
-        // Recovery writes, too. Were it to fail half-way, the partition would be offline until the next start.
-        let (files, probe) = (self.shared.cache.files(), self.path().join("reopen.tmp"));
-        let room = files.replace(&probe, &[0; PROBE_BYTES]);
-        let removed = files.remove_file(&probe);
-        room.and(removed).map_err(|error| StorageError::io("write", &probe, &error))?;
-        match self.reopen_partition(partition) {
-            Err(error) => {
-                tracing::error!(%partition, %error, "cannot reopen a failed partition; it is offline until the next start");
-                Ok(None)
-            }
-            reopened => reopened,
         }
     }
 
