@@ -28,6 +28,8 @@ use crate::error::ClientError;
 const DROP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long [`Consumer::close`] does.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a call sleeps at most when nothing is due: a bound in case a wake-up is lost, not a rate.
+const LONGEST_SLEEP_MS: i64 = 250;
 
 /// Hears of rebalances, on the thread that polls, within the poll.
 pub trait RebalanceListener: Send {
@@ -510,7 +512,8 @@ impl Consumer {
                 if step.did_work || heard {
                     continue;
                 }
-                let until = step.next_wake_ticks_ms.map_or(deadline_ticks_ms, |at| at.min(deadline_ticks_ms));
+                let latest = deadline_ticks_ms.min(now.ticks_ms + LONGEST_SLEEP_MS);
+                let until = step.next_wake_ticks_ms.map_or(latest, |at| at.min(latest));
                 let sleep = sleep.insert(timers.sleep_until(until));
                 match Pin::new(sleep).poll(context) {
                     Poll::Ready(()) => {}
