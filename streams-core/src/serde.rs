@@ -190,8 +190,9 @@ fn utf8(bytes: &[u8]) -> Result<&str, SerdeError> {
         .map_err(|error| SerdeError::Malformed { type_name: "UTF-8 string", reason: error.to_string() })
 }
 
-macro_rules! text_serde {
-    ($(#[$doc:meta])* $name:ident, $type:ty) => {
+/// A serde whose values are their bytes: `$bytes` of a value, and `$from` bytes back.
+macro_rules! plain_serde {
+    ($(#[$doc:meta])* $name:ident, $type:ty, $bytes:expr, $from:expr) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, Default)]
         pub struct $name;
@@ -199,13 +200,14 @@ macro_rules! text_serde {
         impl Serde<$type> for $name {
             #[inline]
             fn serialize(&self, _: &str, _: &Headers, value: &$type, out: &mut Vec<u8>) -> Result<(), SerdeError> {
-                out.extend_from_slice(value.as_bytes());
+                let bytes: fn(&$type) -> &[u8] = $bytes;
+                out.extend_from_slice(bytes(value));
                 Ok(())
             }
 
             #[inline]
             fn deserialize(&self, _: &str, _: &Headers, bytes: &[u8]) -> Result<$type, SerdeError> {
-                utf8(bytes).map(Into::into)
+                ($from)(bytes)
             }
 
             fn is_infallible(&self) -> bool {
@@ -225,17 +227,17 @@ macro_rules! text_serde {
     };
 }
 
-text_serde!(
+plain_serde!(
     /// UTF-8 text as `String`: Kafka's `StringSerde`.
-    StringSerde, String
+    StringSerde, String, |text| text.as_bytes(), |bytes: &[u8]| utf8(bytes).map(Into::into)
 );
-text_serde!(
+plain_serde!(
     /// UTF-8 text as `Arc<str>`, for values that are cloned often.
-    SharedStringSerde, Arc<str>
+    SharedStringSerde, Arc<str>, |text| text.as_bytes(), |bytes: &[u8]| utf8(bytes).map(Into::into)
 );
-text_serde!(
+plain_serde!(
     /// UTF-8 text as `Box<str>`, for many small values.
-    BoxedStringSerde, Box<str>
+    BoxedStringSerde, Box<str>, |text| text.as_bytes(), |bytes: &[u8]| utf8(bytes).map(Into::into)
 );
 
 /// One byte, 1 or 0: Kafka's `BooleanSerde`.
@@ -268,48 +270,13 @@ impl DefaultSerde for bool {
     }
 }
 
-macro_rules! bytes_serde {
-    ($(#[$doc:meta])* $name:ident, $type:ty, $from:expr) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, Default)]
-        pub struct $name;
-
-        impl Serde<$type> for $name {
-            #[inline]
-            fn serialize(&self, _: &str, _: &Headers, value: &$type, out: &mut Vec<u8>) -> Result<(), SerdeError> {
-                out.extend_from_slice(value);
-                Ok(())
-            }
-
-            #[inline]
-            fn deserialize(&self, _: &str, _: &Headers, bytes: &[u8]) -> Result<$type, SerdeError> {
-                Ok(($from)(bytes))
-            }
-
-            fn is_infallible(&self) -> bool {
-                true
-            }
-
-            fn size_hint(&self, value: &$type) -> usize {
-                value.len()
-            }
-        }
-
-        impl DefaultSerde for $type {
-            fn default_serde() -> SerdeRef<Self> {
-                $name.into_ref()
-            }
-        }
-    };
-}
-
-bytes_serde!(
+plain_serde!(
     /// Bytes as they are, as `Vec<u8>`: Kafka's `ByteArraySerde`.
-    ByteArraySerde, Vec<u8>, |bytes: &[u8]| bytes.to_vec()
+    ByteArraySerde, Vec<u8>, |bytes| bytes, |bytes: &[u8]| Ok(bytes.to_vec())
 );
-bytes_serde!(
+plain_serde!(
     /// Bytes as they are, as `Bytes`, which are cloned without copying: Kafka's `BytesSerde`.
-    BytesSerde, Bytes, Bytes::copy_from_slice
+    BytesSerde, Bytes, |bytes| bytes, |bytes: &[u8]| Ok(Bytes::copy_from_slice(bytes))
 );
 
 /// The 36 characters of the text form, as Kafka's `UUIDSerde` (not 16 bytes).
