@@ -18,6 +18,8 @@ use millstream::client::consumer::{Consumer, ConsumerConfig, ConsumerRecord};
 use support::{example, result_of, shipped_text};
 
 const KILLS: usize = 12;
+/// Texts that the first run is given; each one after it gets one more.
+const FIRST_TEXTS: usize = 3;
 /// A run gets this long at most before it is killed.
 const LATEST_KILL_MS: u64 = 900;
 /// Processing must have begun again by then; nothing may wait for the session of the member that was killed (45 s).
@@ -150,13 +152,18 @@ fn copies(folder: &Path, count: usize) -> Vec<PathBuf> {
 
 fn killed_again_and_again(seed: u64, settings: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
-    let texts = copies(folder.path(), 4);
+    let texts = copies(folder.path(), FIRST_TEXTS + KILLS);
     let data = folder.path().join("data");
-    let mut arguments = vec!["--data".to_owned(), data.display().to_string(), "--input".to_owned()];
-    arguments.extend(texts.iter().map(|text| text.display().to_string()));
+    let mut before = vec!["--data".to_owned(), data.display().to_string()];
     for setting in settings {
-        arguments.extend(["--set".to_owned(), (*setting).to_owned()]);
+        before.extend(["--set".to_owned(), (*setting).to_owned()]);
     }
+    before.push("--input".to_owned());
+    // Each run is given a text more than the one before, so that a fast machine has work left too.
+    let arguments_of = |texts: &[PathBuf]| {
+        let texts = texts.iter().map(|text| text.display().to_string());
+        before.iter().cloned().chain(texts).collect::<Vec<String>>()
+    };
     let exact: BTreeMap<String, i64> = counts(&result_of("word_count", [""; 0]))
         .into_iter()
         .map(|(word, count)| (word, count * texts.len() as i64))
@@ -166,6 +173,7 @@ fn killed_again_and_again(seed: u64, settings: &[&str]) {
     let (mut running, mut unfinished) = (Vec::new(), 0);
     for kill in 0..KILLS {
         let after = rng.below(LATEST_KILL_MS);
+        let arguments = arguments_of(&texts[..=FIRST_TEXTS + kill]);
         let killed = kill_after(&arguments, Duration::from_millis(after));
         eprintln!("seed {seed}, kill {kill} after {after} ms: running at {:?} ms", killed.running_ms);
         running.extend(killed.running_ms);
@@ -179,7 +187,7 @@ fn killed_again_and_again(seed: u64, settings: &[&str]) {
     assert!(median <= RUNNING_WITHIN_MS, "seed {seed}: running again after {running:?} ms");
     assert!(slowest <= 5 * RUNNING_WITHIN_MS, "seed {seed}: running again after {running:?} ms");
 
-    let counted = counts(&result_of("word_count", &arguments));
+    let counted = counts(&result_of("word_count", &arguments_of(&texts)));
     for (word, exact) in &exact {
         let counted = counted.get(word).copied().unwrap_or(0);
         assert!(counted >= *exact, "seed {seed}: {word} was counted {counted} times, it is there {exact} times");
