@@ -23,7 +23,7 @@ use crate::config::ClientConfig;
 use crate::connection::Connection;
 use crate::coordinator::{self, CoordinatorKind, Coordinators};
 use crate::error::ClientError;
-use crate::links::{Links, SingleConnector, parse_addresses};
+use crate::links::{Address, Links, SingleConnector, parse_addresses};
 use crate::metadata::Metadata;
 use crate::refresh::Refresh;
 use crate::retry::Backoff;
@@ -165,13 +165,19 @@ impl Wake for Waiters {
     }
 }
 
+/// Where a client of the broker in this process starts from.
+fn in_process() -> Vec<Address> {
+    vec![(Arc::from("embedded"), 0)]
+}
+
 impl Client {
     /// A client of one transport, which is all it ever uses: the embedded broker, or a test's.
     ///
     /// All lanes share the transport; if it answers strictly in order, long polls delay everything behind them. Prefer
     /// [`Client::embedded`] then.
     pub fn new(transport: Arc<dyn Transport>) -> Self {
-        Self::with_seams(Arc::new(SingleConnector(transport)), ClientConfig::default(), ClientSeams::default(), true)
+        let (config, seams) = (ClientConfig::default(), ClientSeams::default());
+        Self::with_seams(Arc::new(SingleConnector(transport)), in_process(), config, seams)
     }
 
     /// A client of the broker in this process: `connect` makes one more in-process connection to it.
@@ -191,7 +197,7 @@ impl Client {
                 (self.0)()
             }
         }
-        Self::with_seams(Arc::new(Embedded(connect)), config, seams, true)
+        Self::with_seams(Arc::new(Embedded(connect)), in_process(), config, seams)
     }
 
     /// A client of the cluster at `bootstrap` (`host:port`, comma separated) over TCP. Nothing is connected yet:
@@ -214,17 +220,31 @@ impl Client {
         seams: ClientSeams,
     ) -> Result<Self, ClientError> {
         config.check()?;
-        parse_addresses(&config.bootstrap_servers)?;
-        Ok(Self::with_seams(connector, config, seams, false))
+        let bootstrap = parse_addresses(&config.bootstrap_servers)?;
+        Ok(Self::with_seams(connector, bootstrap, config, seams))
     }
 
-    fn with_seams(connector: Arc<dyn Connector>, config: ClientConfig, seams: ClientSeams, embedded: bool) -> Self {
-        let bootstrap = if embedded {
-            vec![(Arc::from("embedded"), 0)]
-        } else {
-            // Checked by `with_connector`.
-            parse_addresses(&config.bootstrap_servers).unwrap_or_default()
-        };
+    /// Another client of the same cluster, with connections and settings of its own. What `config` says of
+    /// `bootstrap.servers` and of the sockets does not count: it connects as this one does.
+    ///
+    /// # Errors
+    /// `Config` if a setting is out of range.
+    pub fn sibling(&self, config: ClientConfig) -> Result<Self, ClientError> {
+        config.check()?;
+        let shared = &self.shared;
+        let mut state = shared.state.lock();
+        let seams =
+            ClientSeams { clock: Arc::clone(&shared.clock), rng: state.rng.fork(), timers: shared.timers.clone() };
+        let (connector, bootstrap) = state.links.origin();
+        Ok(Self::with_seams(connector, bootstrap, config, seams))
+    }
+
+    fn with_seams(
+        connector: Arc<dyn Connector>,
+        bootstrap: Vec<Address>,
+        config: ClientConfig,
+        seams: ClientSeams,
+    ) -> Self {
         let waiters = Arc::new(Waiters::default());
         let mut rng = seams.rng;
         let shared = Arc::new_cyclic(|client: &Weak<Shared>| Shared {
@@ -276,6 +296,15 @@ impl Client {
     /// A new set of connections.
     pub fn lane(&self) -> Lane {
         Lane { id: self.shared.next_lane.fetch_add(1, Ordering::Relaxed), client: Arc::downgrade(&self.shared) }
+    }
+
+    /// A new set of connections whose requests go under that `client.id`; without one, under the client's.
+    pub fn lane_as(&self, client_id: Option<&str>) -> Lane {
+        let lane = self.lane();
+        if let Some(client_id) = client_id {
+            self.shared.state.lock().links.name_lane(lane.id, client_id);
+        }
+        lane
     }
 
     /// The set of connections that metadata and admin use; for short requests only.

@@ -27,7 +27,7 @@ use crate::metadata::Metadata;
 use crate::retry::Backoff;
 use crate::wire::{expect_response, text};
 
-type Address = (Arc<str>, u16);
+pub(crate) type Address = (Arc<str>, u16);
 
 /// A connector whose one transport serves every address; closing it is left to its owner.
 pub(crate) struct SingleConnector(pub Arc<dyn Transport>);
@@ -78,6 +78,8 @@ pub(crate) struct Links {
     links: HashMap<(u32, i32), Link>,
     client: Weak<Shared>,
     client_id: Option<Arc<str>>,
+    /// Client ids of lanes that have one of their own.
+    lane_names: HashMap<u32, Arc<str>>,
     request_timeout_ms: i64,
     setup_timeout_ms: i64,
     reconnect: Backoff,
@@ -122,6 +124,7 @@ impl Links {
             links: HashMap::default(),
             client,
             client_id: (!config.client_id.is_empty()).then(|| Arc::from(config.client_id.as_str())),
+            lane_names: HashMap::default(),
             request_timeout_ms: config.request_timeout_ms,
             setup_timeout_ms: config.socket_connection_setup_timeout_ms,
             reconnect: Backoff::new(config.reconnect_backoff_ms, config.reconnect_backoff_max_ms),
@@ -129,6 +132,16 @@ impl Links {
             last_error: None,
             rng,
         }
+    }
+
+    /// How and to where connections are made.
+    pub(crate) fn origin(&self) -> (Arc<dyn Connector>, Vec<Address>) {
+        (Arc::clone(&self.connector), self.bootstrap.clone())
+    }
+
+    /// Gives the requests of a lane a client id of its own; before its first connection.
+    pub(crate) fn name_lane(&mut self, lane: u32, client_id: &str) {
+        self.lane_names.insert(lane, Arc::from(client_id));
     }
 
     /// The open connection, if there is one: the path of nearly every call.
@@ -230,6 +243,7 @@ impl Links {
             });
             self.links.insert((lane, node), link);
         }
+        let client_id = self.lane_names.get(&lane).or(self.client_id.as_ref()).cloned();
         loop {
             let Some(link) = self.links.get_mut(&(lane, node)) else { return Lookup::Wait { until_ticks_ms: None } };
             if link.address != address {
@@ -246,7 +260,7 @@ impl Links {
                     let deadline_ticks_ms = now.ticks_ms.saturating_add(self.setup_timeout_ms);
                     // Version 3 is served by every broker since Kafka 2.4, and names the finalized features.
                     let version = supported_versions(ApiKey::ApiVersions).1.min(3);
-                    let completion = ask_versions(&*transport, version, self.client_id.clone());
+                    let completion = ask_versions(&*transport, version, client_id.clone());
                     link.state = LinkState::Negotiating(Box::new(Negotiation {
                         transport,
                         completion,
@@ -272,7 +286,7 @@ impl Links {
                                 (lane, node),
                                 Arc::clone(&negotiation.transport),
                                 offered,
-                                self.client_id.clone(),
+                                client_id.clone(),
                                 self.client.clone(),
                                 self.request_timeout_ms,
                             ));
@@ -282,7 +296,7 @@ impl Links {
                         }
                         Ok(None) if negotiation.version > 0 => {
                             negotiation.version = 0;
-                            negotiation.completion = ask_versions(&*negotiation.transport, 0, self.client_id.clone());
+                            negotiation.completion = ask_versions(&*negotiation.transport, 0, client_id.clone());
                         }
                         Ok(None) => {
                             return self.give_up(
@@ -373,6 +387,7 @@ impl Links {
     }
 
     pub(crate) fn close_lane(&mut self, lane: u32) {
+        self.lane_names.remove(&lane);
         self.links.retain(|(of, _), link| {
             if *of == lane {
                 link.close();

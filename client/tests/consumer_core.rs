@@ -327,3 +327,22 @@ fn an_answer_from_before_a_seek_is_dropped() {
     run(&cluster, &mut [&mut consumer], 100);
     assert_eq!(take(&mut consumer), ["t-0: b c"]);
 }
+
+#[test]
+fn requests_go_under_the_client_id_of_their_consumer_or_else_of_the_client() {
+    let cluster = Cluster::new();
+    cluster.topic("t", 1);
+    let client = cluster.client(1);
+    let sibling = client.sibling(client.config().clone().client_id("sibling")).unwrap();
+    let read = |client: &client::Client, config: ConsumerConfig| {
+        cluster.state.lock().clients.clear();
+        let mut consumer = ConsumerCore::new(client.clone(), config).unwrap();
+        consumer.assign([tp(0)]).unwrap();
+        settle(&cluster, &mut [&mut consumer]);
+        cluster.state.lock().clients.iter().cloned().collect::<Vec<_>>()
+    };
+    let named = read(&client, earliest().client_id(Some("own".to_owned())));
+    assert_eq!(named, ["c1:ApiVersions", "c1:Metadata", "own:ApiVersions", "own:Fetch", "own:ListOffsets"]);
+    let shared = read(&sibling, earliest());
+    assert_eq!(shared, ["sibling:ApiVersions", "sibling:Fetch", "sibling:ListOffsets", "sibling:Metadata"]);
+}

@@ -1,14 +1,23 @@
 //! Configuration of an application, under Kafka Streams' names. A name that nobody knows is refused, with the nearest
-//! known one.
+//! known one; so is one that would have no effect.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::error::{ErrorKind, StreamsError};
+use storage::log::LogConfig;
+
+use self::settings::invalid;
+use crate::error::StreamsError;
 use crate::processor::handlers::{DeserializationHandler, LogAndContinue, ProcessingHandler, ProductionHandler};
+use crate::runtime::check_client_setting;
 use crate::task::shared::Handlers;
+use crate::topology::AutoOffsetReset;
+
+mod settings;
+
+pub use settings::{SETTINGS, Setting, Use};
 
 /// How often a record's effects may show after failures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,68 +28,6 @@ pub enum ProcessingGuarantee {
     /// Exactly once, by transactions.
     ExactlyOnceV2,
 }
-
-/// Settings this crate uses: name, default, what it means.
-const KNOWN: &[(&str, Option<&str>)] = &[
-    ("application.id", None),
-    ("application.server", None),
-    ("auto.offset.reset", Some("earliest")),
-    ("bootstrap.servers", None),
-    ("buffered.records.per.partition", Some("1000")),
-    ("cache.max.bytes.buffering", None),
-    ("client.id", None),
-    ("commit.interval.ms", Some("100")),
-    ("default.deserialization.exception.handler", None),
-    ("default.dsl.store", Some("rocksDB")),
-    ("default.production.exception.handler", None),
-    ("deserialization.exception.handler", Some("LogAndFailExceptionHandler")),
-    ("dsl.store.format", Some("DEFAULT")),
-    ("errors.dead.letter.queue.topic.name", None),
-    ("group.protocol", Some("classic")),
-    ("max.task.idle.ms", Some("0")),
-    ("num.standby.replicas", Some("0")),
-    ("num.stream.threads", Some("1")),
-    ("poll.ms", Some("100")),
-    ("processing.exception.handler", Some("LogAndFailProcessingExceptionHandler")),
-    ("processing.guarantee", Some("at_least_once")),
-    ("production.exception.handler", Some("DefaultProductionExceptionHandler")),
-    ("repartition.purge.interval.ms", Some("30000")),
-    ("replication.factor", Some("-1")),
-    ("request.timeout.ms", Some("40000")),
-    ("retry.backoff.ms", Some("100")),
-    ("state.cleanup.delay.ms", Some("600000")),
-    ("state.dir", None),
-    ("statestore.cache.max.bytes", Some("10485760")),
-    ("statestore.pending.max.bytes", Some("67108864")),
-    ("task.timeout.ms", Some("300000")),
-    ("topology.optimization", Some("none")),
-    ("windowstore.changelog.additional.retention.ms", Some("86400000")),
-    ("__emit.interval.ms.kstreams.outer.join.spurious.results.fix__", Some("1000")),
-    ("__emit.interval.ms.kstreams.windowed.aggregation__", Some("1000")),
-    ("__internal.override.topic.prefix__", None),
-];
-
-/// Settings of which only one value, or none, is built.
-const NOT_BUILT: &[(&str, Option<&str>)] = &[
-    ("default.dsl.store", Some("rocksDB")),
-    ("dsl.store.format", Some("DEFAULT")),
-    ("errors.dead.letter.queue.topic.name", None),
-    ("group.protocol", Some("classic")),
-    ("num.standby.replicas", Some("0")),
-    ("topology.optimization", Some("none")),
-];
-
-/// Settings behind these prefixes are handed on: to the clients, to internal topics, to the assignor.
-const PREFIXES: &[&str] = &[
-    "main.consumer.",
-    "restore.consumer.",
-    "global.consumer.",
-    "consumer.",
-    "producer.",
-    "admin.",
-    "topic.",
-    "client.tag.",
-];
 
 /// Configuration of one application; cheap to clone.
 ///
@@ -104,10 +51,6 @@ impl fmt::Debug for StreamsConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.values.iter()).finish()
     }
-}
-
-fn invalid(message: String) -> StreamsError {
-    StreamsError::new(ErrorKind::Config, message)
 }
 
 impl StreamsConfig {
@@ -141,42 +84,19 @@ impl StreamsConfig {
     /// With `name` set to `value`.
     ///
     /// # Errors
-    /// The name is unknown (the message names the nearest) or the value bad.
+    /// The name is unknown (the message names the nearest), the value bad, or it would have no effect.
     pub fn with(mut self, name: &str, value: impl fmt::Display) -> Result<Self, StreamsError> {
         let value = value.to_string();
         if let Some(topic_config) = name.strip_prefix("topic.") {
+            LogConfig::from_map([(topic_config, value.as_str())])
+                .map_err(|error| invalid(format!("topic.*: {}", error.message())))?;
             Arc::make_mut(&mut self.topic_defaults).insert(topic_config.to_owned(), value.clone());
-        } else if !PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
-            self.check(name, &value)?;
+        } else if !check_client_setting(name, &value)? {
+            settings::find(name).ok_or_else(|| settings::unknown(name))?.check(&value)?;
         }
         self.set_handler(name, &value)?;
         Arc::make_mut(&mut self.values).insert(name.to_owned(), value);
         Ok(self)
-    }
-
-    fn check(&self, name: &str, value: &str) -> Result<(), StreamsError> {
-        let Some((_, default)) = KNOWN.iter().find(|(known, _)| *known == name) else {
-            return Err(invalid(match base::nearest(name, KNOWN.iter().map(|(known, _)| *known)) {
-                Some(nearest) => format!("{name} is not a setting; did you mean {nearest}?"),
-                None => format!("{name} is not a setting of Kafka Streams"),
-            }));
-        };
-        if let Some((_, built)) = NOT_BUILT.iter().find(|(known, built)| *known == name && *built != Some(value)) {
-            let remedy = built.map_or_else(|| "leave it out".to_owned(), |built| format!("use {built}"));
-            return Err(invalid(format!("{name}={value} is not built yet: {remedy}")));
-        }
-        if default.is_some_and(|default| default.parse::<i64>().is_ok()) && value.parse::<i64>().is_err() {
-            return Err(invalid(format!("{name} must be a whole number, not {value}")));
-        }
-        let allowed: &[&str] = match name {
-            "processing.guarantee" => &["at_least_once", "exactly_once_v2"],
-            "auto.offset.reset" => &["earliest", "latest", "none"],
-            _ => return Ok(()),
-        };
-        if allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(value)) {
-            return Ok(());
-        }
-        Err(invalid(format!("{name} must be one of {allowed:?}, not {value}")))
     }
 
     /// Handlers by the names that Kafka Streams gives its built-in ones.
@@ -233,10 +153,7 @@ impl StreamsConfig {
 
     /// The value of a setting, or its default; `None` if it has neither.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.values
-            .get(name)
-            .map(String::as_str)
-            .or_else(|| KNOWN.iter().find(|(known, _)| *known == name).and_then(|(_, default)| *default))
+        self.values.get(name).map(String::as_str).or_else(|| settings::find(name)?.default)
     }
 
     /// Settings behind `prefix` (`producer.`), without it.
@@ -252,9 +169,14 @@ impl StreamsConfig {
         self.values.contains_key(name)
     }
 
+    fn number_if_set(&self, name: &str) -> Option<i64> {
+        // Values were checked when they were set.
+        self.get(name)?.parse().ok()
+    }
+
     fn number(&self, name: &str) -> i64 {
-        // Values were checked when they were set, and numeric settings have a numeric default.
-        self.get(name).and_then(|value| value.parse().ok()).unwrap_or_default()
+        // Numeric settings that are read here have a numeric default.
+        self.number_if_set(name).unwrap_or_default()
     }
 
     /// `application.id`.
@@ -275,7 +197,7 @@ impl StreamsConfig {
     /// `processing.guarantee`.
     pub fn processing_guarantee(&self) -> ProcessingGuarantee {
         match self.get("processing.guarantee") {
-            Some("exactly_once_v2") => ProcessingGuarantee::ExactlyOnceV2,
+            Some(guarantee) if guarantee.eq_ignore_ascii_case("exactly_once_v2") => ProcessingGuarantee::ExactlyOnceV2,
             _ => ProcessingGuarantee::AtLeastOnce,
         }
     }
@@ -285,9 +207,38 @@ impl StreamsConfig {
         self.number("num.stream.threads").max(1) as usize
     }
 
-    /// `num.standby.replicas`.
-    pub fn num_standby_replicas(&self) -> usize {
-        self.number("num.standby.replicas").max(0) as usize
+    /// `auto.offset.reset`: where to begin in source topics without a committed offset.
+    pub fn auto_offset_reset(&self) -> AutoOffsetReset {
+        match self.get("auto.offset.reset") {
+            Some(policy) if policy.eq_ignore_ascii_case("latest") => AutoOffsetReset::Latest,
+            Some(policy) if policy.eq_ignore_ascii_case("none") => AutoOffsetReset::None,
+            _ => AutoOffsetReset::Earliest,
+        }
+    }
+
+    /// `client.id`: what the names of the application's clients begin with; by default application id and process id.
+    pub fn client_id(&self) -> Option<&str> {
+        self.get("client.id")
+    }
+
+    /// `request.timeout.ms` of the application's clients; by default that of the client it is given.
+    pub fn request_timeout_ms(&self) -> Option<i64> {
+        self.number_if_set("request.timeout.ms")
+    }
+
+    /// `retry.backoff.ms` of the application's clients; by default that of the client it is given.
+    pub fn retry_backoff_ms(&self) -> Option<i64> {
+        self.number_if_set("retry.backoff.ms")
+    }
+
+    /// `poll.ms`: how long a stream thread sleeps at most when nothing is due and nothing wakes it.
+    pub fn poll_ms(&self) -> i64 {
+        self.number("poll.ms")
+    }
+
+    /// `state.cleanup.delay.ms`: for how long the local state of a task that is not here is kept.
+    pub fn state_cleanup_delay_ms(&self) -> i64 {
+        self.number("state.cleanup.delay.ms")
     }
 
     /// `max.task.idle.ms`.
@@ -334,11 +285,6 @@ impl StreamsConfig {
     /// `repartition.purge.interval.ms`: how often records of repartition topics that all readers have committed are deleted.
     pub fn repartition_purge_interval_ms(&self) -> i64 {
         self.number("repartition.purge.interval.ms")
-    }
-
-    /// `task.timeout.ms`.
-    pub fn task_timeout_ms(&self) -> i64 {
-        self.number("task.timeout.ms")
     }
 
     /// `topic.` settings, without the prefix: configuration of internal topics.

@@ -34,6 +34,8 @@ properties! {
     /// Settings of a [`Consumer`](super::Consumer) or a [`ConsumerCore`](super::ConsumerCore); those of its connections
     /// are [`ClientConfig`](crate::ClientConfig)'s.
     pub struct ConsumerConfig {
+        /// Name given with its requests, and the beginning of its member id; without one, the client's.
+        "client.id" => client_id: Option<String> = None;
         /// The group to join and to commit offsets for. Without one there are only `assign` and `seek`.
         "group.id" => group_id: Option<String> = None;
         /// Makes the member static: a restart under the same name does not rebalance the group.

@@ -79,14 +79,15 @@ impl ConsumerCore {
     /// `Config` if a setting is out of range.
     pub fn new(client: Client, config: ConsumerConfig) -> Result<Self, ClientError> {
         config.check_together()?;
-        let lane = Arc::new(client.lane());
+        let name = config.client_id.as_deref();
+        let lane = Arc::new(client.lane_as(name));
         let keep_alive = KeepAlive::new(&client, &config, Arc::clone(&lane));
         Ok(Self {
             metadata: client.metadata(),
-            group_lane: client.lane(),
+            group_lane: client.lane_as(name),
             lane,
             partitions: Partitions::default(),
-            fetcher: Fetcher::new(&client),
+            fetcher: Fetcher::new(&client, name),
             lookups: Lookups::default(),
             validation: Validation::default(),
             commits: Commits::default(),

@@ -98,8 +98,8 @@ impl Session {
 }
 
 impl Fetcher {
-    pub fn new(client: &Client) -> Self {
-        let lanes = [client.lane(), client.lane(), client.lane()];
+    pub fn new(client: &Client, client_id: Option<&str>) -> Self {
+        let lanes = [client.lane_as(client_id), client.lane_as(client_id), client.lane_as(client_id)];
         Self { lanes, nodes: BTreeMap::new(), fetches: 0, retry_at: None }
     }
 

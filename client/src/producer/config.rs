@@ -52,6 +52,8 @@ impl Property for Option<bool> {
 properties! {
     /// Settings of a [`ProducerCore`](super::ProducerCore) or a [`Producer`](super::Producer).
     pub struct ProducerConfig {
+        /// Name given with its requests; without one, the client's.
+        "client.id" => client_id: Option<String> = None;
         /// Who must have a record before it counts as written.
         "acks" => acks: Acks = Acks::All;
         /// Bytes (before compression) at which an open batch is closed and sent.

@@ -83,7 +83,7 @@ impl ProducerCore {
         let idempotent = config.idempotent()?;
         let backoff = Backoff::new(config.retry_backoff_ms, config.retry_backoff_max_ms);
         Ok(Self {
-            lane: client.lane(),
+            lane: client.lane_as(config.client_id.as_deref()),
             rng: client.fork_rng(),
             client,
             config,

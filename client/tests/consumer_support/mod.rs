@@ -6,7 +6,7 @@
 mod group;
 mod logs;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -57,6 +57,8 @@ pub struct State {
     pub failures: VecDeque<(ApiKey, ErrorCode)>,
     /// Every request that came, as `node:Name`.
     pub seen: Vec<String>,
+    /// Client ids that requests came under, as `client:Name`.
+    pub clients: BTreeSet<String>,
     /// Brokers that do not answer.
     pub down: Vec<i32>,
     pub now_ms: i64,
@@ -86,6 +88,7 @@ impl Cluster {
             next_id: 100,
             failures: VecDeque::new(),
             seen: Vec::new(),
+            clients: BTreeSet::new(),
             down: Vec::new(),
             now_ms: 0,
         };
@@ -229,6 +232,9 @@ struct FakeTransport {
 
 impl Transport for FakeTransport {
     fn send(&self, envelope: RequestEnvelope) -> Completion {
+        let client = envelope.client_id.as_deref().unwrap_or_default();
+        let came = format!("{client}:{:?}", envelope.request.api_key());
+        self.cluster.state.lock().clients.insert(came);
         self.cluster.receive(self.node, self.connection, envelope.request)
     }
 

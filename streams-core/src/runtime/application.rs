@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use base::metrics::Metrics;
-use client::Client;
+use client::{Admin, Client};
 use parking_lot::{Condvar, Mutex};
 use storage::state::Backend;
 
@@ -145,8 +145,10 @@ struct Status {
 pub struct Application {
     /// The topology, made ready.
     pub built: Arc<BuiltTopology>,
-    /// The way to the brokers.
+    /// The way to the brokers of all stream threads; its `client.id` is what their names begin with.
     pub client: Client,
+    /// Administration: internal topics, purging, members that are dead.
+    pub admin: Admin,
     /// The locked state directory.
     pub directory: StateDirectory,
     /// Engine of persistent stores.
@@ -163,7 +165,7 @@ pub struct Application {
 impl Application {
     pub(crate) fn new(
         built: Arc<BuiltTopology>,
-        client: Client,
+        (client, admin): (Client, Admin),
         directory: StateDirectory,
         backend: Backend,
         metrics: Metrics,
@@ -173,6 +175,7 @@ impl Application {
         Arc::new(Self {
             built,
             client,
+            admin,
             directory,
             backend,
             metrics,

@@ -16,13 +16,16 @@ pub mod state_directory;
 mod stream_thread;
 mod streams;
 mod subscription;
+mod task_folders;
 mod task_manager;
 
 pub use application::{Application, Hooks, RestoreEvent, State, UncaughtErrorResponse};
+pub(crate) use client_settings::check_client_setting;
 pub use producer_collector::ProducerCollector;
 pub use setup::set_up;
 pub use state_directory::StateDirectory;
 pub use stream_thread::StreamThread;
 pub use streams::{Streams, StreamsBuilder};
 pub use subscription::{AssignmentInfo, SubscriptionInfo};
+pub use task_folders::{FolderInUse, TaskFolders};
 pub use task_manager::TaskManager;

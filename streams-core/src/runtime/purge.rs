@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::task::Waker;
 
 use base::{Now, Offset, TopicPartition};
-use client::{Admin, Client, Pending, Step};
+use client::{Admin, Pending, Step};
 
 use crate::topology::BuiltTopology;
 
 /// Deletes what is behind the committed offsets of repartition topics.
 pub(crate) struct Purge {
-    client: Client,
+    admin: Admin,
     /// Repartition topics, by full name.
     topics: BTreeSet<String>,
     interval_ms: i64,
@@ -19,13 +19,13 @@ pub(crate) struct Purge {
 }
 
 impl Purge {
-    pub(crate) fn new(client: &Client, built: &BuiltTopology) -> Self {
+    pub(crate) fn new(admin: &Admin, built: &BuiltTopology) -> Self {
         let repartitions = built.subtopologies().iter().flat_map(|sub| &sub.repartition_sources);
         Self {
-            client: client.clone(),
+            admin: admin.clone(),
             topics: repartitions.map(|topic| topic.name.clone()).collect(),
             interval_ms: built.config().repartition_purge_interval_ms(),
-            last_ticks_ms: client.now().ticks_ms,
+            last_ticks_ms: admin.client().now().ticks_ms,
             call: None,
         }
     }
@@ -41,9 +41,9 @@ impl Purge {
         if targets.is_empty() {
             return;
         }
-        let admin = Admin::new(self.client.clone());
+        let admin = self.admin.clone();
         let call = async move { admin.delete_records(&targets).await.map(|_| ()) };
-        self.call = Some(Pending::new(self.client.timers(), call));
+        self.call = Some(Pending::new(self.admin.client().timers(), call));
     }
 
     /// Makes progress. A failure is not the application's: the records stay until the next time.

@@ -25,7 +25,7 @@ fn unavailable(what: &str, error: ClientError) -> StreamsError {
 /// A source topic is missing, topics that must be co-partitioned are not, an internal topic has another number of partitions, or the brokers
 /// cannot be reached.
 pub async fn set_up(application: Arc<Application>) -> Result<(), StreamsError> {
-    let admin = Admin::new(application.client.clone());
+    let admin = application.admin.clone();
     let built = &application.built;
     leave_for_the_dead(&application, &admin).await;
     let mut counts = existing_topics(built, &admin).await?;

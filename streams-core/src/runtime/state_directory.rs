@@ -7,10 +7,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use base::Rng;
+use base::{Now, Rng};
 use parking_lot::Mutex;
 use storage::files::{FileLock, Files};
 
+use super::task_folders::TaskFolders;
 use crate::error::{ErrorKind, StreamsError};
 use crate::task::TaskId;
 
@@ -26,6 +27,7 @@ pub struct StateDirectory {
     former: Mutex<Vec<String>>,
     /// Member ids by stream thread, written through on every change.
     members: Mutex<Vec<(usize, String)>>,
+    folders: TaskFolders,
     _lock: Box<dyn FileLock>,
 }
 
@@ -69,7 +71,15 @@ impl StateDirectory {
         let text = files.read(&path.join(MEMBERS_FILE)).unwrap_or_default();
         let former =
             String::from_utf8_lossy(&text).lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
-        Ok(Self { files, path, process_id, former: Mutex::new(former), members: Mutex::default(), _lock: lock })
+        Ok(Self {
+            files,
+            path,
+            process_id,
+            former: Mutex::new(former),
+            members: Mutex::default(),
+            folders: TaskFolders::default(),
+            _lock: lock,
+        })
     }
 
     /// The identity of this process towards its group; the same for every start on this directory.
@@ -99,6 +109,21 @@ impl StateDirectory {
             entries.iter().filter(|entry| entry.is_dir).filter_map(|entry| entry.name.parse().ok()).collect();
         tasks.sort();
         Ok(tasks)
+    }
+
+    /// The use of the tasks' folders.
+    pub fn folders(&self) -> &TaskFolders {
+        &self.folders
+    }
+
+    /// Removes the folders of tasks that nobody in this process has used for `delay_ms`, as far as earlier calls know; the tasks
+    /// that still have one.
+    ///
+    /// # Errors
+    /// `Store` when the folder cannot be read; one that cannot be removed is only logged.
+    pub fn remove_unused(&self, delay_ms: i64, now: Now) -> Result<Vec<TaskId>, StreamsError> {
+        let present = self.tasks_with_state()?;
+        Ok(self.folders.remove_unused(&*self.files, &self.path, present, delay_ms, now))
     }
 
     /// Member ids that dead owners of this directory left behind.
@@ -200,5 +225,36 @@ mod tests {
         }
         let tasks: Vec<String> = directory.tasks_with_state().unwrap().iter().map(TaskId::to_string).collect();
         assert_eq!(tasks, ["0_2", "0_10", "1_0"]);
+    }
+
+    #[test]
+    fn folders_that_nobody_used_for_the_delay_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = open(folder.path(), 1).unwrap();
+        for name in ["0_0", "0_1", "7_7.obsolete", "global"] {
+            std::fs::create_dir(directory.path().join(name)).unwrap();
+        }
+        let at = |ticks_ms| Now { wall_ms: 0, ticks_ms };
+        let names = || {
+            let entries = directory.files.list(directory.path()).unwrap();
+            entries.into_iter().filter(|entry| entry.is_dir).map(|entry| entry.name).collect::<Vec<_>>()
+        };
+        let left =
+            |at_ms| directory.remove_unused(100, at(at_ms)).unwrap().iter().map(TaskId::to_string).collect::<Vec<_>>();
+        let used = directory.folders().keep("0_0".parse().unwrap());
+        let again = directory.folders().keep("0_0".parse().unwrap());
+        assert_eq!(left(0), ["0_0", "0_1"], "unused from here on, as far as is known");
+        assert_eq!(names(), ["0_0", "0_1", "global"], "without the leavings of one that died while removing");
+        assert_eq!(left(99), ["0_0", "0_1"]);
+        assert_eq!(left(100), ["0_0"]);
+        assert_eq!(names(), ["0_0", "global"]);
+        drop(used);
+        assert_eq!((left(200), left(300)), (vec!["0_0".to_owned()], vec!["0_0".to_owned()]), "still used once");
+        drop(again);
+        assert_eq!(left(400), ["0_0"]);
+        let _ = directory.folders().keep("0_0".parse().unwrap());
+        assert_eq!(left(500), ["0_0"], "used meanwhile");
+        assert!(left(600).is_empty());
+        assert_eq!(names(), ["global"]);
     }
 }

@@ -33,6 +33,9 @@ use crate::error::{ErrorKind, StreamsError};
 /// Records that each task processes before the thread looks at its clients again.
 const ROUND_RECORDS: usize = 1_000;
 
+/// Obsolete state is not looked for more often than this, however short `state.cleanup.delay.ms` is.
+const SHORTEST_CLEANUP_MS: i64 = 1_000;
+
 /// Why a commit is made, and so what follows it.
 enum CommitReason {
     /// It was due.
@@ -68,8 +71,9 @@ pub struct StreamThread {
     has_committed: bool,
     purge: Purge,
     processed: Counter,
-    pending_limit_bytes: usize,
     commit_interval_ms: i64,
+    cleanup_delay_ms: i64,
+    next_cleanup_ticks_ms: i64,
     /// The member id that the state directory knows.
     noted_member: String,
     /// Whether that is all there is to note until the next rebalance.
@@ -84,13 +88,14 @@ impl StreamThread {
     pub fn new(application: Arc<Application>, index: usize) -> Result<Self, StreamsError> {
         let config = application.built.config().clone();
         let client = application.client.clone();
-        let collector = ProducerCollector::new(&client, client_settings::producer(&config)?)?;
+        let name = format!("{}-StreamThread-{}", client.config().client_id, index + 1);
+        let collector = ProducerCollector::new(&client, client_settings::producer(&config, &name)?)?;
         let collector = Rc::new(RefCell::new(collector));
         let bad_config = |error| StreamsError::caused_by(ErrorKind::Config, error);
-        let mut consumer =
-            ConsumerCore::new(client.clone(), client_settings::main_consumer(&config)?).map_err(bad_config)?;
-        let restore =
-            ConsumerCore::new(client.clone(), client_settings::restore_consumer(&config)?).map_err(bad_config)?;
+        let main = client_settings::main_consumer(&config, &name, index)?;
+        let mut consumer = ConsumerCore::new(client.clone(), main).map_err(bad_config)?;
+        let restore = client_settings::restore_consumer(&config, &name)?;
+        let restore = ConsumerCore::new(client.clone(), restore).map_err(bad_config)?;
         let with_state = application.directory.tasks_with_state()?.into_iter().collect();
         let own = Arc::new(Mutex::new(OwnTasks { with_state, ..OwnTasks::default() }));
         let assignor =
@@ -99,7 +104,6 @@ impl StreamThread {
         let topics = application.built.subscription().into_iter().map(Into::into);
         consumer.subscribe(topics, vec![Box::new(assignor)]).map_err(bad_config)?;
         let threads = config.num_stream_threads();
-        let name = format!("{}-StreamThread-{}", config.application_id(), index + 1);
         let processed = application.metrics.counter("stream-thread-metrics", "process-total", &[("thread-id", &name)]);
         let tasks = TaskManager::new(
             Arc::clone(&application),
@@ -117,10 +121,11 @@ impl StreamThread {
             commit: None,
             last_commit_ticks_ms: client.now().ticks_ms,
             has_committed: false,
-            purge: Purge::new(&client, &application.built),
+            purge: Purge::new(&application.admin, &application.built),
             processed,
-            pending_limit_bytes: (config.pending_max_bytes() / threads).max(1),
             commit_interval_ms: config.commit_interval_ms(),
+            cleanup_delay_ms: config.state_cleanup_delay_ms(),
+            next_cleanup_ticks_ms: client.now().ticks_ms,
             noted_member: String::new(),
             is_member_noted: false,
             application,
@@ -190,6 +195,7 @@ impl StreamThread {
         let sent = self.collector.borrow_mut().step(now, waker)?;
         step = step.and(sent).and(self.purge.step(now, waker));
         self.report_state();
+        self.clean_up(now);
         Ok(self.next_wake(step, now))
     }
 
@@ -275,7 +281,7 @@ impl StreamThread {
         let due = first
             || interval_over
             || (processed > 0 && self.tasks.commit_requested())
-            || (processed > 0 && self.tasks.pending_bytes() >= self.pending_limit_bytes);
+            || (processed > 0 && self.tasks.pending_is_full());
         if !due || self.commit.is_some() {
             return Ok(false);
         }
@@ -350,9 +356,22 @@ impl StreamThread {
         self.tasks.report(is_running, |state| self.application.set_thread_state(self.index, state));
     }
 
+    /// Removes state of tasks that have not been here for long.
+    fn clean_up(&mut self, now: Now) {
+        if now.ticks_ms < self.next_cleanup_ticks_ms {
+            return;
+        }
+        self.next_cleanup_ticks_ms = now.ticks_ms.saturating_add(self.cleanup_delay_ms.max(SHORTEST_CLEANUP_MS));
+        let directory = &self.application.directory;
+        match directory.remove_unused(self.cleanup_delay_ms, now) {
+            Ok(left) => self.own.lock().with_state = left.into_iter().collect(),
+            Err(error) => tracing::warn!(%error, "state of tasks that are not here could not be looked for"),
+        }
+    }
+
     /// The earlier of what the clients want, the next commit and the next punctuation.
     fn next_wake(&self, step: Step, now: Now) -> Step {
-        let mut step = step;
+        let mut step = step.wake_at(self.next_cleanup_ticks_ms);
         if self.tasks.commit_needed() {
             step = step.wake_at(self.last_commit_ticks_ms + self.commit_interval_ms + 1);
         }

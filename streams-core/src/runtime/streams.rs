@@ -17,6 +17,7 @@ use storage::files::{Files, RealFiles};
 use storage::state::Backend;
 
 use super::application::{Application, Hooks, RestoreEvent, State, ThreadState, UncaughtErrorResponse};
+use super::client_settings;
 use super::setup::set_up;
 use super::state_directory::StateDirectory;
 use super::stream_thread::StreamThread;
@@ -26,8 +27,6 @@ use crate::error::{ErrorKind, StreamsError};
 use crate::store::StateStore;
 use crate::topology::{BuiltTopology, Topology};
 
-/// How long a thread sleeps at most when nothing is due: a bound in case a wake-up is lost, not a rate.
-const LONGEST_SLEEP: Duration = Duration::from_millis(500);
 /// How long a failed thread tries to leave its group before it is given up.
 const LEAVING_MS: i64 = 3_000;
 
@@ -141,7 +140,10 @@ impl StreamsBuilder {
         let directory =
             StateDirectory::open(self.files, &self.config.state_dir(), self.config.application_id(), &mut rng)?;
         let backend = self.backend.unwrap_or_else(default_backend);
-        Ok(Application::new(built, self.client, directory, backend, self.metrics, self.hooks))
+        let process_id = directory.process_id();
+        let client = client_settings::threads(&self.config, &self.client, process_id)?;
+        let admin = Admin::new(client_settings::admin(&self.config, &self.client, process_id)?);
+        Ok(Application::new(built, (client, admin), directory, backend, self.metrics, self.hooks))
     }
 }
 
@@ -360,7 +362,7 @@ impl<R> Drop for Answer<R> {
 }
 
 async fn caught_up(application: &Application) -> Result<bool, client::ClientError> {
-    let admin = Admin::new(application.client.clone());
+    let admin = &application.admin;
     let topics = application.built.subscription();
     let names: Vec<&str> = topics.iter().map(String::as_str).collect();
     let mut ends = Vec::new();
@@ -449,6 +451,7 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> StreamsError {
 
 fn run_to_end(shared: &Shared, index: usize, unpark: &Unpark, waker: &Waker) -> Result<(), StreamsError> {
     let application = &shared.application;
+    let longest_ms = application.built.config().poll_ms();
     let mut thread = StreamThread::new(Arc::clone(application), index)?;
     while !thread.is_closed() {
         if shared.closing.load(Ordering::Acquire) {
@@ -458,7 +461,9 @@ fn run_to_end(shared: &Shared, index: usize, unpark: &Unpark, waker: &Waker) -> 
         let now = application.client.now();
         match thread.step(now, waker) {
             Ok(step) if step.did_work => {}
-            Ok(step) => park(unpark, step.next_wake_ticks_ms.map(|ticks| ticks - now.ticks_ms)),
+            Ok(step) => {
+                park(unpark, step.next_wake_ticks_ms.map_or(longest_ms, |at| (at - now.ticks_ms).min(longest_ms)))
+            }
             Err(error) => {
                 leave(shared, thread, unpark, waker);
                 return Err(error);
@@ -476,11 +481,9 @@ fn run_jobs(lane: &Lane, tasks: &TaskManager) {
 }
 
 /// Waits for a wake-up, for `ms` milliseconds at most.
-fn park(unpark: &Unpark, ms: Option<i64>) {
+fn park(unpark: &Unpark, ms: i64) {
     if !unpark.notified.swap(false, Ordering::AcqRel) {
-        let longest = LONGEST_SLEEP.as_millis() as i64;
-        let ms = ms.unwrap_or(longest).clamp(0, longest);
-        std::thread::park_timeout(Duration::from_millis(ms as u64));
+        std::thread::park_timeout(Duration::from_millis(ms.max(0) as u64));
         unpark.notified.store(false, Ordering::Release);
     }
 }
@@ -494,7 +497,7 @@ fn leave(shared: &Shared, mut thread: StreamThread, unpark: &Unpark, waker: &Wak
         match thread.step(clock.now(), waker) {
             Ok(step) if step.did_work => {}
             Ok(step) => {
-                park(unpark, Some(step.next_wake_ticks_ms.map_or(100, |ticks| ticks - clock.now().ticks_ms).min(100)))
+                park(unpark, step.next_wake_ticks_ms.map_or(100, |ticks| ticks - clock.now().ticks_ms).min(100))
             }
             Err(_) => return,
         }

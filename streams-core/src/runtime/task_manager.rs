@@ -16,6 +16,8 @@ use super::assignor::tasks_with_partitions;
 use super::commit::Commit;
 use super::producer_collector::ProducerCollector;
 use super::restore::Restorer;
+use super::task_folders::FolderInUse;
+use crate::config::StreamsConfig;
 use crate::error::{ErrorKind, StreamsError};
 use crate::store::ThreadCache;
 use crate::task::{CommitMetadata, Task, TaskId, TaskSeams, TaskState};
@@ -24,25 +26,50 @@ use crate::topology::AutoOffsetReset;
 /// Stores are written once so many changelog records of a thread's tasks are not in them: some 0.1 s of restoring.
 const RESTORED_AT_MOST: u64 = 300_000;
 
+/// How much of the changes to stores may wait in one thread's memory: its share of `statestore.pending.max.bytes`.
+struct PendingLimits {
+    /// From here on a commit is due.
+    commit_at_bytes: usize,
+    /// From here on a commit also writes the stores; below, and so before the other.
+    write_at_bytes: usize,
+}
+
+impl PendingLimits {
+    fn new(config: &StreamsConfig) -> Self {
+        let of_thread = config.pending_max_bytes() / config.num_stream_threads();
+        Self { commit_at_bytes: of_thread.max(1), write_at_bytes: (of_thread / 4).max(1) }
+    }
+}
+
 /// The tasks of one thread.
 pub struct TaskManager {
     application: Arc<Application>,
     collector: Rc<RefCell<ProducerCollector>>,
     seams: TaskSeams,
     tasks: BTreeMap<TaskId, Task>,
+    /// Let go after the task is closed.
+    folders: BTreeMap<TaskId, FolderInUse>,
     by_partition: HashMap<TopicPartition, TaskId>,
     restorer: Restorer,
     /// Committed offsets being asked for, by task: their metadata holds stream time.
     committed: BTreeMap<TaskId, CommittedTicket>,
     paused: BTreeSet<TopicPartition>,
     buffered_max: usize,
-    /// Stores are written once so much of them waits in memory.
-    write_at_bytes: usize,
+    pending: PendingLimits,
     reported: Option<ThreadState>,
 }
 
 fn unavailable(error: client::ClientError) -> StreamsError {
     StreamsError::caused_by(ErrorKind::Unavailable, error)
+}
+
+fn offset_reset(policy: AutoOffsetReset) -> OffsetReset {
+    match policy {
+        AutoOffsetReset::Earliest => OffsetReset::Earliest,
+        AutoOffsetReset::Latest => OffsetReset::Latest,
+        AutoOffsetReset::None => OffsetReset::None,
+        AutoOffsetReset::ByDuration(ms) => OffsetReset::ByDuration { ms },
+    }
 }
 
 impl TaskManager {
@@ -62,15 +89,13 @@ impl TaskManager {
         };
         Self {
             restorer: Restorer::new(Arc::clone(&application), restore_consumer),
-            write_at_bytes: (application.built.config().pending_max_bytes()
-                / application.built.config().num_stream_threads()
-                / 4)
-            .max(1),
+            pending: PendingLimits::new(application.built.config()),
             buffered_max: application.built.config().buffered_records_per_partition(),
             application,
             collector,
             seams,
             tasks: BTreeMap::new(),
+            folders: BTreeMap::new(),
             by_partition: HashMap::default(),
             committed: BTreeMap::new(),
             paused: BTreeSet::new(),
@@ -114,6 +139,7 @@ impl TaskManager {
     ) -> Result<(), StreamsError> {
         tracing::info!(task = %id, ?partitions, "task assigned");
         consumer.pause(&partitions);
+        self.folders.insert(id, self.application.directory.folders().keep(id));
         let mut task = Task::new(&self.application.built, id, partitions.clone(), self.seams.clone())?;
         task.initialize()?;
         self.restorer.add(&task)?;
@@ -234,7 +260,12 @@ impl TaskManager {
         self.tasks.values().any(Task::commit_needed)
     }
 
-    pub(crate) fn pending_bytes(&self) -> usize {
+    /// Whether so much waits in memory that a commit is due.
+    pub(crate) fn pending_is_full(&self) -> bool {
+        self.pending_bytes() >= self.pending.commit_at_bytes
+    }
+
+    fn pending_bytes(&self) -> usize {
         self.tasks.values().map(Task::pending_bytes).sum()
     }
 
@@ -268,7 +299,7 @@ impl TaskManager {
     /// memory. What bounds it is memory, and the time that a restart after a crash takes to restore.
     fn write_stores_if_due(&mut self) -> Result<(), StreamsError> {
         let deferred = self.tasks.values().map(Task::deferred_records).fold(0, u64::saturating_add);
-        if deferred < RESTORED_AT_MOST && self.pending_bytes() < self.write_at_bytes {
+        if deferred < RESTORED_AT_MOST && self.pending_bytes() < self.pending.write_at_bytes {
             return Ok(());
         }
         self.tasks.values_mut().try_for_each(Task::write_stores)
@@ -290,13 +321,12 @@ impl TaskManager {
     }
 
     fn close_clean(&mut self, id: TaskId) -> Result<(), StreamsError> {
-        match self.forget(id)? {
-            Some(mut task) => {
-                task.suspend()?;
-                task.close_clean()
-            }
-            None => Ok(()),
+        if let Some(mut task) = self.forget(id)? {
+            task.suspend()?;
+            task.close_clean()?;
         }
+        self.folders.remove(&id);
+        Ok(())
     }
 
     /// Closes the tasks of partitions that are given up; they have been committed.
@@ -310,6 +340,7 @@ impl TaskManager {
             if let Some(mut task) = self.forget(id)? {
                 task.close_dirty();
             }
+            self.folders.remove(&id);
         }
         Ok(())
     }
@@ -325,6 +356,7 @@ impl TaskManager {
             if let Some(mut task) = self.forget(id)? {
                 task.close_dirty();
             }
+            self.folders.remove(&id);
         }
         Ok(())
     }
@@ -356,19 +388,11 @@ impl TaskManager {
             if sub.repartition_sources.iter().any(|topic| *topic.name == *partition.topic) {
                 return OffsetReset::Earliest;
             }
-            match sub.resets.get(&*partition.topic) {
-                Some(AutoOffsetReset::Earliest) => return OffsetReset::Earliest,
-                Some(AutoOffsetReset::Latest) => return OffsetReset::Latest,
-                Some(AutoOffsetReset::None) => return OffsetReset::None,
-                Some(AutoOffsetReset::ByDuration(ms)) => return OffsetReset::ByDuration { ms: *ms },
-                None => {}
+            if let Some(policy) = sub.resets.get(&*partition.topic) {
+                return offset_reset(*policy);
             }
         }
-        match built.config().get("auto.offset.reset") {
-            Some("latest") => OffsetReset::Latest,
-            Some("none") => OffsetReset::None,
-            _ => OffsetReset::Earliest,
-        }
+        offset_reset(built.config().auto_offset_reset())
     }
 
     /// Whether every task is running.

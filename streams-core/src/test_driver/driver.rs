@@ -23,12 +23,6 @@ use crate::test_driver::collector::{MemoryCollector, Produced};
 use crate::test_driver::{TestInputTopic, TestOutputTopic};
 use crate::topology::{BuiltTopology, Topology};
 
-/// Settings that throttle emission in production and would hide results in tests.
-const THROTTLES: [&str; 2] = [
-    "__emit.interval.ms.kstreams.outer.join.spurious.results.fix__",
-    "__emit.interval.ms.kstreams.windowed.aggregation__",
-];
-
 /// Runs a topology in memory for tests.
 ///
 /// ```
@@ -88,15 +82,10 @@ impl TopologyTestDriver {
     /// As [`TopologyTestDriver::new`].
     pub fn with_backend(
         topology: &Topology,
-        mut config: StreamsConfig,
+        config: StreamsConfig,
         wall_ms: Timestamp,
         backend: Backend,
     ) -> Result<Self, StreamsError> {
-        for throttle in THROTTLES {
-            if !config.is_set(throttle) {
-                config = config.with(throttle, 0)?;
-            }
-        }
         let built = BuiltTopology::merged(topology, &config)?;
         let now = Now { wall_ms, ticks_ms: 0 };
         let collector = Rc::new(RefCell::new(MemoryCollector::new(wall_ms)));

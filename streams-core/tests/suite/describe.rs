@@ -189,7 +189,7 @@ fn internal_topics_are_named_and_configured_as_in_the_reference() {
     let kept = Stores::window("kept", 120_000, 60_000, serde, serde).with_logging(overrides);
     topology.add_state_store(kept, &["p"]).unwrap();
     topology.add_state_store(Stores::key_value("off", serde, serde).without_logging(), &["p"]).unwrap();
-    let config = StreamsConfig::new("app").with("topic.segment.bytes", 7).unwrap();
+    let config = StreamsConfig::new("app").with("topic.segment.bytes", 7_000_000).unwrap();
     let built = BuiltTopology::new(&topology, &config).unwrap();
     let [first, second] = built.subtopologies() else { panic!("two sub-topologies") };
     assert_eq!(first.repartition_sinks, ["app-x-repartition"]);
@@ -198,12 +198,12 @@ fn internal_topics_are_named_and_configured_as_in_the_reference() {
         text.push_str(&format!("{} {:?}\n", topic.name, topic.configs));
     }
     insta::assert_snapshot!(text, @r#"
-    app-x-repartition {"cleanup.policy": "delete", "message.timestamp.type": "CreateTime", "retention.ms": "-1", "segment.bytes": "7"}
-    app-join-changelog {"cleanup.policy": "delete", "message.timestamp.type": "CreateTime", "retention.ms": "86520000", "segment.bytes": "7"}
-    app-kept-changelog {"cleanup.policy": "compact,delete", "message.timestamp.type": "CreateTime", "retention.ms": "5", "segment.bytes": "7"}
-    app-kv-changelog {"cleanup.policy": "compact", "message.timestamp.type": "CreateTime", "segment.bytes": "7"}
-    app-sess-changelog {"cleanup.policy": "compact,delete", "message.timestamp.type": "CreateTime", "retention.ms": "9223372036854775807", "segment.bytes": "7"}
-    app-win-changelog {"cleanup.policy": "compact,delete", "message.timestamp.type": "CreateTime", "retention.ms": "86520000", "segment.bytes": "7"}
+    app-x-repartition {"cleanup.policy": "delete", "message.timestamp.type": "CreateTime", "retention.ms": "-1", "segment.bytes": "7000000"}
+    app-join-changelog {"cleanup.policy": "delete", "message.timestamp.type": "CreateTime", "retention.ms": "86520000", "segment.bytes": "7000000"}
+    app-kept-changelog {"cleanup.policy": "compact,delete", "message.timestamp.type": "CreateTime", "retention.ms": "5", "segment.bytes": "7000000"}
+    app-kv-changelog {"cleanup.policy": "compact", "message.timestamp.type": "CreateTime", "segment.bytes": "7000000"}
+    app-sess-changelog {"cleanup.policy": "compact,delete", "message.timestamp.type": "CreateTime", "retention.ms": "9223372036854775807", "segment.bytes": "7000000"}
+    app-win-changelog {"cleanup.policy": "compact,delete", "message.timestamp.type": "CreateTime", "retention.ms": "86520000", "segment.bytes": "7000000"}
     "#);
 }
 

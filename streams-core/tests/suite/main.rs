@@ -5,6 +5,7 @@
 mod describe;
 mod driver;
 mod model;
+mod settings;
 mod stores;
 mod support;
 mod tasks;

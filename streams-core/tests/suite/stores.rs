@@ -1,7 +1,6 @@
 //! Serdes and configuration: bytes and messages.
 
 use streams_core::Headers;
-use streams_core::config::StreamsConfig;
 use streams_core::serde::{
     Bincode, BoolSerde, F32Serde, F64Serde, I16Serde, I32Serde, I64Serde, Json, Serde, SessionWindowedSerde,
     StringSerde, TimeWindowedSerde, UuidSerde,
@@ -46,16 +45,4 @@ fn wrong_bytes_are_errors() {
     assert!(Json::<u8>::new().deserialize("t", &none, b"{").is_err());
     assert!(Bincode::<u8>::new().deserialize("t", &none, &[1, 2]).is_err());
     assert!(TimeWindowedSerde::new(StringSerde, None).deserialize("t", &none, b"short").is_err());
-}
-
-#[test]
-fn unknown_settings_are_refused_with_the_nearest_name() {
-    let error = |name: &str, value: &str| StreamsConfig::new("app").with(name, value).unwrap_err().to_string();
-    insta::assert_snapshot!(error("num.stream.thread", "2"), @"invalid configuration: num.stream.thread is not a setting; did you mean num.stream.threads?");
-    insta::assert_snapshot!(error("num.stream.threads", "two"), @"invalid configuration: num.stream.threads must be a whole number, not two");
-    insta::assert_snapshot!(error("processing.guarantee", "exactly_once"), @r#"invalid configuration: processing.guarantee must be one of ["at_least_once", "exactly_once_v2"], not exactly_once"#);
-    assert!(StreamsConfig::from_properties([("num.stream.threads", 2)]).is_err(), "application.id is missing");
-    let config = StreamsConfig::from_properties([("application.id", "a"), ("producer.linger.ms", "5")]).unwrap();
-    assert_eq!(config.with_prefix("producer.")["linger.ms"], "5");
-    assert_eq!((config.commit_interval_ms(), config.cache_max_bytes()), (100, 10_485_760));
 }
