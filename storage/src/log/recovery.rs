@@ -23,7 +23,7 @@ use super::scan::ScanError;
 use super::segment::{Segment, file_name, parse_file_name};
 use super::transactions::Transactions;
 use super::types::{LogError, RecoveryReport, Truncation};
-use crate::error::StorageError;
+use crate::error::{ErrorKind, StorageError};
 use crate::files::Files;
 
 /// What the directory knows of a partition before it is opened.
@@ -75,15 +75,21 @@ impl Opening<'_> {
         let first_base = segments.first().map_or(0, |segment| segment.base_offset);
         let mut log_start = found.log_start.max(first_base);
         let mut epochs = self.load_epochs();
-        let first_recovered = self.first_recovered(&segments, &untrusted);
+        let mut first_recovered = self.first_recovered(&segments, &untrusted);
         let mut producers;
-        let mut log_end;
+        let mut log_end = log_start;
+        if let (None, Some(active)) = (first_recovered, segments.last()) {
+            match active.next_offset() {
+                Ok(end) => log_end = end,
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    tracing::warn!(partition = %found.partition, %error, "damaged since its clean shutdown");
+                    first_recovered = Some(segments.len() - 1);
+                }
+                Err(error) => return Err(error),
+            }
+        }
         match first_recovered {
             None => {
-                log_end = match segments.last() {
-                    Some(active) => active.next_offset()?,
-                    None => log_start,
-                };
                 producers = self.load_producers(&segments, log_end)?;
             }
             Some(first) => {

@@ -330,15 +330,28 @@ impl Segment {
         Ok(None)
     }
 
-    /// Where the next record after this segment's goes; looks at the end of the file only.
+    /// Where the next record after this segment's goes; looks at the end of the file only, from the last index entry on.
+    ///
+    /// # Errors
+    /// `Corrupt` if what lies there is not whole batches.
     pub(super) fn next_offset(&self) -> Result<Offset, LogError> {
         let start = self.offset_index.last().map_or(0, |entry| u64::from(entry.position));
-        let mut next = self.base_offset;
+        let mut next = None;
         let mut scan = self.scan(start, self.size())?;
-        while let Some((_, header)) = scan.next_header().map_err(|error| self.scan_error(error))? {
-            next = header.next_offset();
+        while let Some((position, batch)) = scan.next_batch().map_err(|error| self.scan_error(error))? {
+            batch
+                .verify_crc()
+                .map_err(|error| self.scan_error(ScanError::Corrupt { position, reason: error.to_string() }))?;
+            next = Some(batch.header().next_offset());
         }
-        Ok(next)
+        match next {
+            Some(next) => Ok(next),
+            None if start == 0 => Ok(self.base_offset),
+            None => Err(self.scan_error(ScanError::Corrupt {
+                position: self.size(),
+                reason: format!("the batch at byte {start} that the index names is not there"),
+            })),
+        }
     }
 
     /// A walk over the batches between two positions.
