@@ -9,6 +9,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use protocol::api::{ErrorCode, Pieces};
 use protocol::transport::{Connector, Transport};
+use storage::error::ErrorKind;
 use storage::files::Files;
 use storage::log::{AppendInfo, LogDirectory, RecoveryReport};
 use uuid::Uuid;
@@ -185,6 +186,28 @@ impl Broker {
     /// What opening the data directory found.
     pub fn recovery_report(&self) -> &RecoveryReport {
         self.state.log.recovery_report()
+    }
+
+    /// Why the data directory takes no more writes, once it has failed; until then `None`. Partitions that failed answer
+    /// `KAFKA_STORAGE_ERROR`. Nothing mends that but a restart, so who runs a broker should end it, as Kafka does when its
+    /// last log directory fails.
+    pub fn failure(&self) -> Option<BrokerError> {
+        self.state.log.failure().map(|error| {
+            let advice = match error.kind() {
+                ErrorKind::Full => "free some space",
+                _ => "see to the disk",
+            };
+            BrokerError::Storage(format!(
+                "data directory {} failed: {error}
+{advice} and start again: nothing that was acknowledged is lost",
+                self.state.config.data_dir.display()
+            ))
+        })
+    }
+
+    /// Sets what is called at that failure, on whatever thread met it, with locks held: it may wake somebody, no more.
+    pub fn on_failure(&self, listener: impl Fn() + Send + Sync + 'static) {
+        self.state.log.on_failure(Arc::new(listener));
     }
 
     /// Refuses requests from now on, ends connections, and leaves the data directory so that the next open need not

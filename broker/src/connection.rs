@@ -214,6 +214,10 @@ impl Transport for EmbeddedConnection {
         self.replies.close();
         self.state.connection_closed(self.id);
     }
+
+    fn failure(&self) -> Option<String> {
+        self.state.log.failure().map(|error| format!("the broker in this process has failed: {error}"))
+    }
 }
 
 impl Drop for EmbeddedConnection {

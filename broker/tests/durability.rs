@@ -5,6 +5,7 @@
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use base::{Clock, ManualClock, Rng};
 use broker::{Broker, BrokerConfig, BrokerSeams};
@@ -125,6 +126,26 @@ fn a_failed_sync_fails_who_waits_and_refuses_what_comes() {
     assert_eq!(produced(peer.try_take().unwrap()).error_code, ErrorCode::KafkaStorageError);
     peer.send(9, produce_request("t", 0, -1, batch(&["b"])));
     assert_eq!(produced(peer.try_take().unwrap()).error_code, ErrorCode::KafkaStorageError);
+}
+
+#[test]
+fn a_failed_write_fails_who_waits_for_earlier_ones_and_is_known_of_the_broker() {
+    let world = World::new();
+    world.create_topic("t");
+    let told = Arc::new(AtomicBool::new(false));
+    let tell = Arc::clone(&told);
+    world.broker.on_failure(move || tell.store(true, Ordering::SeqCst));
+    let (mut waiting, mut failing) = (world.peer(), world.peer());
+    waiting.send(9, produce_request("t", 0, -1, batch(&["a"])));
+    world.files.fail_next(Fault::Write, "t-0", std::io::ErrorKind::StorageFull);
+    assert!(world.broker.failure().is_none() && !told.load(Ordering::SeqCst));
+    failing.send(9, produce_request("t", 0, -1, batch(&["b"])));
+    assert_eq!(produced(failing.try_take().unwrap()).error_code, ErrorCode::KafkaStorageError);
+    assert_eq!(produced(waiting.try_take().unwrap()).error_code, ErrorCode::KafkaStorageError);
+    assert!(told.load(Ordering::SeqCst));
+    let said = world.broker.failure().unwrap().to_string();
+    assert!(said.contains("t-0") && said.contains("free some space and start again"), "{said}");
+    assert!(world.broker.transport().failure().unwrap().contains("t-0"), "clients in this process are told");
 }
 
 #[test]

@@ -10,7 +10,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Wake, Waker};
 
 use base::hash::HashMap;
@@ -135,6 +135,8 @@ pub(crate) struct Shared {
     refreshing: AtomicBool,
     metadata_version: AtomicU64,
     next_lane: AtomicU32,
+    /// The broker in this process has failed for good.
+    pub failure: OnceLock<ClientError>,
 }
 
 pub(crate) struct State {
@@ -264,6 +266,7 @@ impl Client {
             refreshing: AtomicBool::new(false),
             metadata_version: AtomicU64::new(0),
             next_lane: AtomicU32::new(1),
+            failure: OnceLock::new(),
         });
         Self { shared }
     }
@@ -367,7 +370,7 @@ impl Client {
         let mut state = self.shared.state.lock();
         let state = &mut *state;
         if let Some(connection) = state.links.ready(lane.id, target, &state.metadata) {
-            return Lookup::Ready(connection);
+            return connection.checked();
         }
         self.shared.waiters.add(waker);
         state.links.connection(lane.id, target, &state.metadata, now, &self.shared.internal_waker)
@@ -376,6 +379,11 @@ impl Client {
     /// The last failure to reach a broker, with for how many milliseconds none has been reachable; `None` while one is.
     pub fn unreachable(&self, now: Now) -> Option<(i64, ClientError)> {
         self.shared.state.lock().links.unreachable(now)
+    }
+
+    /// Why nothing will be answered any more: the broker in this process has failed. Always `None` on a cluster.
+    pub fn failure(&self) -> Option<ClientError> {
+        self.shared.failure.get().cloned()
     }
 
     /// Node id of the coordinator of `key`.

@@ -10,7 +10,7 @@ use base::Now;
 use protocol::api::{ApiKey, Request, Response, supported_versions};
 use protocol::transport::{Completion, RequestEnvelope, Transport, TransportError};
 
-use crate::client::Shared;
+use crate::client::{Lookup, Shared};
 use crate::error::ClientError;
 use crate::timers::{Sleep, Timers};
 
@@ -62,6 +62,20 @@ impl Connection {
             offered: self.offered.clone(),
             client: self.client.clone(),
             request_timeout_ms: self.request_timeout_ms,
+        }
+    }
+
+    /// The connection, unless its broker is known to have failed for good.
+    pub(crate) fn checked(self: &Arc<Self>) -> Lookup<Arc<Self>> {
+        match self.transport.failure() {
+            None => Lookup::Ready(Arc::clone(self)),
+            Some(reason) => {
+                let error = ClientError::BrokerFailed(reason);
+                if let Some(client) = self.client.upgrade() {
+                    client.failure.get_or_init(|| error.clone());
+                }
+                Lookup::Failed(error)
+            }
         }
     }
 

@@ -86,6 +86,9 @@ pub enum ClientError {
     /// No group member any more, or an old generation: rejoin.
     #[error("{0}")]
     Rebalanced(String),
+    /// The broker in this process has failed, and with it everything that asks it: mend the cause, start again.
+    #[error("{0}")]
+    BrokerFailed(String),
     /// The broker is too old or too new for what was asked.
     #[error("unsupported: {0}")]
     Unsupported(String),

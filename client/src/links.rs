@@ -44,6 +44,10 @@ impl Transport for Unclosable {
     }
 
     fn close(&self) {}
+
+    fn failure(&self) -> Option<String> {
+        self.0.failure()
+    }
 }
 
 impl Connector for SingleConnector {
@@ -253,7 +257,7 @@ impl Links {
                 link.backoff.reset();
             }
             match &mut link.state {
-                LinkState::Ready(connection) => return Lookup::Ready(Arc::clone(connection)),
+                LinkState::Ready(connection) => return connection.checked(),
                 LinkState::Idle(from) if now.ticks_ms < *from => return Lookup::Wait { until_ticks_ms: Some(*from) },
                 LinkState::Idle(_) => {
                     let transport = self.connector.connect(&link.address.0, link.address.1);

@@ -34,6 +34,9 @@ impl Client {
                     Lookup::Failed(error) => return Poll::Ready(Err(error)),
                     Lookup::Wait { until_ticks_ms } => until_ticks_ms.unwrap_or(i64::MAX).min(deadline_ticks_ms),
                 };
+                if let Some(failure) = self.failure() {
+                    return Poll::Ready(Err(failure));
+                }
                 if now.ticks_ms >= deadline_ticks_ms {
                     return Poll::Ready(Err(self.gave_up(what, now.ticks_ms - start, now)));
                 }

@@ -72,6 +72,12 @@ pub trait Transport: Send + Sync {
 
     /// Ends the connection; outstanding completions fail as [`TransportError::Disconnected`].
     fn close(&self);
+
+    /// Why the broker behind it will take nothing more until it is started anew: asking again is of no use. Only a broker
+    /// in this process can tell; of one elsewhere, another may take its place.
+    fn failure(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Makes connections by address; a table of in-process brokers in tests, sockets in production.

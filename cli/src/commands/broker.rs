@@ -1,16 +1,18 @@
-//! `millstream broker`: the broker alone, until a signal ends it.
+//! `millstream broker`: the broker alone, until a signal ends it, or its data directory fails, as Kafka's does.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use broker::config::DurabilityLevel;
 use broker::{Broker, BrokerConfig, server};
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 
 use crate::options::{BrokerOptions, address, key_value};
 use crate::report::Failure;
 
-/// Serves until SIGINT or SIGTERM; then closes cleanly.
+/// Serves until SIGINT or SIGTERM, then closes cleanly; ends with the reason when the data directory fails.
 pub fn run(options: BrokerOptions) -> Result<(), Failure> {
     let mut config = BrokerConfig::embedded(&options.data);
     for setting in &options.settings {
@@ -36,17 +38,29 @@ pub fn run(options: BrokerOptions) -> Result<(), Failure> {
     // Before the data directory is made.
     let bound = server::bind(&options.listen)?;
     let running = Broker::start(config)?;
+    // What could not be opened will not be served.
+    running.broker().failure().map_or(Ok(()), Err)?;
     let mut listener = bound.serve(running.broker(), advertised)?;
     serving(&format!(
         "millstream broker serves {} from {} (durability {durability})",
         listener.address(),
         options.data.display()
     ));
-    runtime.block_on(signals.next());
+    let failed = Arc::new(Notify::new());
+    let notify = Arc::clone(&failed);
+    running.broker().on_failure(move || notify.notify_one());
+    runtime.block_on(async {
+        tokio::select! {
+            () = signals.next() => {}
+            () = failed.notified() => {}
+        }
+    });
     tracing::info!("shutting down");
+    let failure = running.broker().failure();
     listener.close();
-    running.shutdown()?;
-    Ok(())
+    let closed = running.shutdown();
+    // What the failure has left open is recovered at the next start; why it failed says more.
+    Ok(failure.map_or(closed, Err)?)
 }
 
 /// Properties of Kafka that this program has options for.

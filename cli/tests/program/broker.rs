@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use client::{Producer, ProducerConfig, ProducerRecord};
 
@@ -105,4 +106,55 @@ fn missing_indexes_are_made_again() {
     producer.close_blocking().unwrap();
     broker.stop();
     assert_eq!(values(data.path()), ["one", "two"]);
+}
+
+#[test]
+fn a_full_disk_ends_it_with_the_reason_and_nothing_acknowledged_is_lost() {
+    let disk = directory();
+    let mount = |options: &str| {
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(disk.path());
+        command.output().is_ok_and(|output| output.status.success())
+    };
+    if !mount("size=1m") {
+        eprintln!("no file system can be mounted here: a full disk is not tested");
+        return;
+    }
+    let unmount = Unmount(disk.path());
+    let data = disk.path().join("data");
+    let broker = BrokerProcess::start(&data, &[]);
+    succeeds(&["topics", "create", "orders", "--bootstrap", &broker.address]);
+    let config = ProducerConfig::default().delivery_timeout_ms(2_000);
+    let producer = Producer::new(broker.client(), config).unwrap();
+    let value = "x".repeat(10_000);
+    let acknowledged = (0..1000)
+        .take_while(|_| producer.send_blocking(ProducerRecord::to("orders").value(value.clone())).is_ok())
+        .count();
+    assert!((1..1000).contains(&acknowledged), "{acknowledged}");
+    let (said, status) = broker.end();
+    assert_eq!(status.code(), Some(1));
+    let lines: Vec<&str> = said.lines().filter(|line| !line.contains(" ERROR ") && !line.contains(" WARN ")).collect();
+    assert!((1..=3).contains(&lines.len()), "{said}");
+    assert!(lines[0].contains(text(&data)) && lines[0].contains("No space left on device"), "{said}");
+    assert!(lines[1].contains("free some space and start again"), "{said}");
+    assert!(mount("remount,size=100m"));
+    let broker = BrokerProcess::start(&data, &[]);
+    let producer = Producer::new(broker.client(), ProducerConfig::default()).unwrap();
+    producer.send_blocking(ProducerRecord::to("orders").value("after")).unwrap();
+    producer.close_blocking().unwrap();
+    broker.stop();
+    let values = values(&data);
+    assert!(values.len() > acknowledged, "{} of {acknowledged}", values.len());
+    assert!(values[..acknowledged].iter().all(|stored| *stored == value));
+    assert_eq!(values.last().unwrap(), "after");
+    drop(unmount);
+}
+
+struct Unmount<'a>(&'a Path);
+
+impl Drop for Unmount<'_> {
+    fn drop(&mut self) {
+        // Whatever is left goes with the mount.
+        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+    }
 }

@@ -510,6 +510,9 @@ impl ConsumerCore {
         if self.closed {
             return step;
         }
+        if self.errors.is_empty() {
+            self.errors.extend(self.client.failure());
+        }
         let Self { client, config, metadata, partitions, events, errors, rng, .. } = self;
         let mut context = Context { client, config, metadata, partitions, events, errors, rng, now, waker };
         let mut commit = false;

@@ -132,6 +132,11 @@ impl Lookups {
         let mut step = Step::IDLE;
         let mut by_leader: BTreeMap<i32, Vec<(Ask, i32)>> = BTreeMap::new();
         let mut waiting = Vec::new();
+        if let Some(failure) = context.client.failure() {
+            let asks = std::mem::take(&mut self.waiting);
+            self.fail(context, asks, &failure);
+            return step;
+        }
         for ask in self.waiting.drain(..) {
             if ask.not_before > context.now.ticks_ms {
                 step = step.wake_at(ask.not_before);

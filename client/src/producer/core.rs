@@ -313,7 +313,7 @@ impl ProducerCore {
         } else if topic.partitions.is_empty() {
             match topic.missing {
                 Some(code) if !code.is_retriable() => ClientError::broker(format!("topic {name}"), code, None),
-                _ => ClientError::MetadataPending { topic: name.to_string() },
+                _ => self.client.failure().unwrap_or_else(|| ClientError::MetadataPending { topic: name.to_string() }),
             }
         } else {
             ClientError::BufferFull { limit_bytes: self.config.buffer_memory }

@@ -64,8 +64,10 @@ impl ProducerCore {
             self.update_metadata();
             self.close_lingering(now.ticks_ms);
             let settled = self.poll_calls(now, waker);
+            let unacked = self.unacked;
             let (sent, due, refresh) = self.send_queued(now, waker);
-            step.did_work |= settled || sent;
+            // Giving up is progress, too: whoever waits for a flush waits for that.
+            step.did_work |= settled || sent || self.unacked != unacked;
             if settled || sent {
                 // With the embedded broker the answers may be there already.
                 continue;
@@ -110,6 +112,10 @@ impl ProducerCore {
         let mut refresh = self.topics.iter().any(|topic| topic.partitions.is_empty());
         if self.listed.is_empty() {
             return (false, None, refresh);
+        }
+        if let Some(failure) = self.client.failure() {
+            self.fail_all_unsent(&failure);
+            return (false, None, false);
         }
         let identity = match self.identity.step(&self.client, &self.lane, now, waker, &mut self.rng) {
             Lookup::Ready(identity) => Some(identity),

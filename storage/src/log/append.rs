@@ -165,7 +165,9 @@ impl PartitionLog {
         if self.shared.durability == Durability::Power {
             self.queue_sync();
         }
-        self.notify(advanced);
+        // Who waits for what was appended before a failure learns that it will not be synced.
+        let failed = matches!(&result, Err(error) if error.kind == AppendErrorKind::Storage);
+        self.notify(advanced || failed);
         result
     }
 

@@ -18,7 +18,7 @@ use super::config::LogConfig;
 use super::deferred::DeferredDeletes;
 use super::file_cache::FileCache;
 use super::flusher::Flusher;
-use super::partition::Shared;
+use super::partition::{DirectoryFailure, Listener, Shared};
 use super::partitions::{Checkpointed, Slot, parse_folder_name};
 use super::tail::TailBudget;
 use super::types::{Durability, LogError, RecoveryReport};
@@ -184,6 +184,7 @@ impl LogDirectory {
             budget: TailBudget::new(options.tail_partition_bytes, options.tail_total_bytes),
             flusher: Flusher::new(Arc::clone(&files)),
             deferred: DeferredDeletes::default(),
+            failure: DirectoryFailure::default(),
         });
         let mut partitions = BTreeMap::new();
         for entry in files.list(&path).map_err(|error| io("list", &path, &error))? {
@@ -275,6 +276,16 @@ impl LogDirectory {
         let path = self.path().join(name);
         let replaced = self.shared.cache.files().replace(&path, text.as_bytes());
         replaced.map_err(|error| StorageError::io("write", &path, &error))
+    }
+
+    /// The first failure to open, write or sync any of its logs; `None` while all is well.
+    pub fn failure(&self) -> Option<&LogError> {
+        self.shared.failure.get()
+    }
+
+    /// Sets what is called at that failure, with locks held: it may wake somebody, and must not call back.
+    pub fn on_failure(&self, listener: Listener) {
+        self.shared.failure.on_failure(listener);
     }
 
     /// The flusher of this directory.

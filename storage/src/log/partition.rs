@@ -9,7 +9,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use base::{Clock, LeaderEpoch, Offset, ProducerId, TopicPartition};
 use parking_lot::{Mutex, RwLock};
@@ -43,6 +43,37 @@ pub(super) struct Shared {
     pub(super) budget: Arc<TailBudget>,
     pub(super) flusher: Arc<Flusher>,
     pub(super) deferred: DeferredDeletes,
+    pub(super) failure: DirectoryFailure,
+}
+
+/// The first failure of any log of a data directory, and who is told of it.
+#[derive(Default)]
+pub(super) struct DirectoryFailure {
+    first: OnceLock<LogError>,
+    listener: Mutex<Option<Listener>>,
+}
+
+impl DirectoryFailure {
+    pub(super) fn get(&self) -> Option<&LogError> {
+        self.first.get()
+    }
+
+    pub(super) fn on_failure(&self, listener: Listener) {
+        *self.listener.lock() = Some(Arc::clone(&listener));
+        // It may have come before.
+        if self.first.get().is_some() {
+            listener();
+        }
+    }
+
+    pub(super) fn note(&self, error: &LogError) {
+        if self.first.set(error.clone()).is_ok() {
+            let listener = self.listener.lock().clone();
+            if let Some(listener) = listener {
+                listener();
+            }
+        }
+    }
 }
 
 /// What only the holder of the writer lock may change.
@@ -306,7 +337,9 @@ impl PartitionLog {
             tracing::error!(partition = %self.partition, %error, "log failed; it refuses appends until it is reopened");
             *failure = Some(error.clone());
         }
+        drop(failure);
         self.failed.store(true, Ordering::SeqCst);
+        self.shared.failure.note(&error);
         error
     }
 
@@ -423,8 +456,9 @@ impl PartitionLog {
         match result {
             Ok(()) => {
                 if self.failed.load(Ordering::SeqCst) {
-                    // What the failed sync was to cover is in no later job: nothing can vouch for it any more.
-                    return;
+                    // What the failed sync was to cover is in no later job: nothing can vouch for it any more, and who
+                    // waits for it must learn that.
+                    return self.notify(true);
                 }
                 let advanced = {
                     let mut view = self.view.write();

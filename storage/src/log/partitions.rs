@@ -80,7 +80,10 @@ impl LogDirectory {
             log_start: known.log_start,
             now_ms: self.options.clock.wall_ms(),
         };
-        let opened = open_partition(&found, report)?;
+        let opened = open_partition(&found, report).inspect_err(|error| {
+            // Recovery mends what is damaged: files that cannot be read or written are not this partition's matter alone.
+            self.shared.failure.note(error);
+        })?;
         let config = self.options.default_config.clone();
         Ok(PartitionLog::new(Arc::clone(&self.shared), partition.clone(), config, opened))
     }
