@@ -2,10 +2,11 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Once;
 
 /// A file of the repository.
@@ -28,12 +29,55 @@ pub fn example(name: &str) -> Command {
             .status();
         assert!(built.expect("cargo runs").success(), "the examples do not build");
     });
-    // target/release/deps/this-test -> target/release/examples/name
-    let this = std::env::current_exe().expect("a test has a path");
-    let release = this.ancestors().nth(2).expect("a test lies in target/release/deps");
-    let mut command = Command::new(release.join("examples").join(name));
+    let mut command = Command::new(release_folder().join("examples").join(name));
     command.stdin(Stdio::null()).env_remove("MILLSTREAM_LOG");
     command
+}
+
+/// A broker in a process of its own, on a free port; killed when dropped.
+pub struct BrokerProcess {
+    child: Child,
+    /// `HOST:PORT` that it serves.
+    pub address: String,
+}
+
+/// Starts `millstream broker`; returns when it serves.
+pub fn broker_process(data: &Path, listen: &str) -> BrokerProcess {
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--release", "--quiet", "--package", "millstream", "--package", "cli", "--examples", "--bins"])
+        .current_dir(repository(""))
+        .status();
+    assert!(built.expect("cargo runs").success(), "the broker does not build");
+    let mut command = Command::new(release_folder().join("millstream"));
+    command.args(["broker", "--listen", listen, "--data"]).arg(data).env("NO_COLOR", "1").env_remove("MILLSTREAM_LOG");
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the broker starts");
+    let mut lines = BufReader::new(child.stderr.take().expect("stderr is piped")).lines();
+    let mut said = Vec::new();
+    let address = loop {
+        let Some(Ok(line)) = lines.next() else { panic!("the broker ended: {said:?}") };
+        if let Some(rest) = line.strip_prefix("millstream broker serves ") {
+            break rest.split(' ').next().unwrap_or_default().to_owned();
+        }
+        said.push(line);
+    };
+    // It is never kept from saying something.
+    std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| eprintln!("broker: {line}")));
+    BrokerProcess { child, address }
+}
+
+impl Drop for BrokerProcess {
+    fn drop(&mut self) {
+        // Both fail when it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Where cargo puts programs: target/release/deps/this-test -> target/release.
+fn release_folder() -> PathBuf {
+    let this = std::env::current_exe().expect("a test has a path");
+    this.ancestors().nth(2).expect("a test lies in target/release/deps").to_owned()
 }
 
 /// Runs an example to its end.
@@ -73,7 +117,9 @@ pub fn reference(script: &str, files: &[&Path]) -> Option<(String, String)> {
     match Command::new("python3").arg(script).args(files).output() {
         Ok(output) => Some(succeeded(output)),
         Err(error) => {
-            eprintln!("python3 does not run ({error}): only the recorded digests are compared");
+            eprintln!(
+                "python3 DOES NOT RUN ({error}): only the count of the test and the recorded digests are compared"
+            );
             None
         }
     }
@@ -87,7 +133,50 @@ pub fn digest(text: &str) -> String {
     format!("{hash:016x}")
 }
 
-/// Compares a result with what the script says and with the digest recorded from it.
+/// Words of files, counted letter by letter: for machines without python3, too.
+fn count_words(files: &[&Path]) -> String {
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    for file in files {
+        let text = std::fs::read_to_string(file).expect("a text");
+        let mut word = String::new();
+        for letter in text.chars().chain(['\n']) {
+            if letter.is_alphanumeric() {
+                word.push(letter);
+            } else if !word.is_empty() {
+                *counts.entry(word.to_lowercase()).or_default() += 1;
+                word.clear();
+            }
+        }
+    }
+    let mut sorted: Vec<(String, u64)> = counts.into_iter().collect();
+    // Words of one count stay in their order.
+    sorted.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    sorted.into_iter().map(|(word, count)| format!("{word}\t{count}\n")).collect()
+}
+
+/// Clicks per minute and page, as `click_analytics.py` counts them.
+fn count_clicks(files: &[&Path]) -> String {
+    let mut counts: BTreeMap<(u64, String), u64> = BTreeMap::new();
+    let mut latest = 0;
+    for file in files {
+        for line in std::fs::read(file).expect("clicks").split(|byte| *byte == b'\n') {
+            let Ok(click) = serde_json::from_slice::<serde_json::Value>(line) else { continue };
+            let (Some(page), Some(_), Some(ts)) =
+                (click["page"].as_str(), click["user"].as_str(), click["ts"].as_u64())
+            else {
+                continue;
+            };
+            latest = latest.max(ts);
+            let start = ts / 60_000 * 60_000;
+            if start + 60_000 + 30_000 > latest {
+                *counts.entry((start, page.to_owned())).or_default() += 1;
+            }
+        }
+    }
+    counts.into_iter().map(|((start, page), count)| format!("{start}\t{page}\t{count}\n")).collect()
+}
+
+/// Compares a result with what the script says, with the count below, and with the digest recorded from the script.
 pub fn assert_as_reference(result: &str, script: &str, files: &[&Path], recorded: &str) -> Option<String> {
     let reference = reference(script, files);
     if let Some((expected, _)) = &reference {
@@ -96,6 +185,13 @@ pub fn assert_as_reference(result: &str, script: &str, files: &[&Path], recorded
         assert_eq!(result.lines().count(), expected.lines().count(), "lines, compared with {script}");
         assert_eq!(digest(expected), recorded, "the digest recorded of {script} is out of date");
     }
+    let counted = match script {
+        "word_count.py" => count_words(files),
+        _ => count_clicks(files),
+    };
+    let differs = result.lines().zip(counted.lines()).find(|(ours, theirs)| ours != theirs);
+    assert_eq!(differs, None, "first difference to the count of the test");
+    assert_eq!(result.len(), counted.len(), "compared with the count of the test");
     assert_eq!(digest(result), recorded);
     reference.map(|(_, errors)| errors)
 }
