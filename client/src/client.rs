@@ -9,7 +9,7 @@
 //! Every core therefore has its own [`Lane`], a set of connections by node id; metadata and admin share one.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Wake, Waker};
 
@@ -129,10 +129,9 @@ pub(crate) struct Shared {
     pub state: Mutex<State>,
     waiters: Arc<Waiters>,
     internal_waker: Waker,
-    /// Tick of the next refresh; `i64::MIN` when one is wanted at once.
+    /// Tick of the next refresh; `i64::MIN` when one is wanted at once, and while one is under way. One word, so that nobody can see
+    /// neither the refresh that is due nor the one that was just sent, and so wait for nothing.
     due_ticks_ms: AtomicI64,
-    /// Whether a metadata request is under way.
-    refreshing: AtomicBool,
     metadata_version: AtomicU64,
     next_lane: AtomicU32,
     /// The broker in this process has failed for good.
@@ -263,7 +262,6 @@ impl Client {
             internal_waker: Waker::from(Arc::clone(&waiters)),
             waiters,
             due_ticks_ms: AtomicI64::new(i64::MAX),
-            refreshing: AtomicBool::new(false),
             metadata_version: AtomicU64::new(0),
             next_lane: AtomicU32::new(1),
             failure: OnceLock::new(),
@@ -323,7 +321,7 @@ impl Client {
             None => Step::IDLE,
         };
         let due = self.shared.due_ticks_ms.load(Ordering::Acquire);
-        if !self.shared.refreshing.load(Ordering::Acquire) && now.ticks_ms < due {
+        if now.ticks_ms < due {
             return if due == i64::MAX { step } else { step.wake_at(due) };
         }
         self.shared.waiters.add(waker);
@@ -415,8 +413,8 @@ impl Client {
 
 impl Shared {
     fn update_due(&self, refresh: &Refresh) {
-        self.due_ticks_ms.store(refresh.due_ticks_ms(), Ordering::Release);
-        self.refreshing.store(refresh.in_flight.is_some(), Ordering::Release);
+        let due = if refresh.in_flight.is_some() { i64::MIN } else { refresh.due_ticks_ms() };
+        self.due_ticks_ms.store(due, Ordering::Release);
     }
 
     /// Takes a failed connection out of use and asks for metadata: the leader may have moved.

@@ -3,6 +3,7 @@
 
 mod consumer_support;
 
+use std::future::Future;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use client::ClientError;
 use client::consumer::{
     Assignment, Assignor, ClusterMetadata, Consumer, ConsumerConfig, ConsumerCore, ConsumerEvent,
     CooperativeStickyAssignor, GroupAssignment, GroupMetadata, GroupSubscription, OffsetAndMetadata, OffsetReset,
-    RangeAssignor, RebalanceProtocol,
+    OffsetSpec, RangeAssignor, RebalanceProtocol,
 };
 use consumer_support::{Cluster, run, settle, take};
 use parking_lot::Mutex;
@@ -333,4 +334,80 @@ fn the_shell_hands_out_at_most_max_poll_records_and_commits_what_it_handed_out()
     assert_eq!(consumer.position(&tp(0)), Some(5));
     consumer.close_blocking().unwrap();
     assert!(cluster.state.lock().groups["g"].members.is_empty());
+}
+
+/// Never assigns. When armed, time passes meanwhile, a topic is created, and another owner of the client learns of it.
+struct Interrupted {
+    cluster: Cluster,
+    client: client::Client,
+    armed: Arc<Mutex<bool>>,
+}
+
+impl Assignor for Interrupted {
+    fn name(&self) -> &str {
+        "interrupted"
+    }
+
+    fn protocols(&self) -> &[RebalanceProtocol] {
+        &[RebalanceProtocol::Cooperative]
+    }
+
+    fn assign(
+        &mut self,
+        _: &GroupSubscription,
+        _: &ClusterMetadata,
+        _: Now,
+        _: &Waker,
+    ) -> Poll<Result<GroupAssignment, ClientError>> {
+        if std::mem::take(&mut *self.armed.lock()) {
+            self.cluster.topic("late", 1);
+            self.cluster.advance(1_000);
+            let _ = self.client.step(self.cluster.clock.now(), Waker::noop());
+        }
+        Poll::Pending
+    }
+}
+
+#[test]
+fn metadata_that_another_owner_fetched_within_a_step_is_work_of_that_step() {
+    let cluster = Cluster::new();
+    cluster.topic("t", 1);
+    let client = cluster.client(1);
+    let mut consumer = ConsumerCore::new(client.clone(), config()).unwrap();
+    let armed = Arc::new(Mutex::new(false));
+    let assignor = Interrupted { cluster: cluster.clone(), client, armed: Arc::clone(&armed) };
+    consumer.subscribe(topics(), vec![Box::new(assignor)]).unwrap();
+    let ticket = consumer.list_offsets(vec![(TopicPartition::new("late", 0), OffsetSpec::Earliest)]);
+    settle(&cluster, &mut [&mut consumer]);
+    assert!(consumer.list_offsets_result(ticket).is_none(), "the topic is not there");
+    let version = consumer.client().metadata_version();
+    *armed.lock() = true;
+    let _ = consumer.step(cluster.clock.now(), Waker::noop());
+    assert!(!*armed.lock() && consumer.client().metadata_version() > version, "it was interrupted");
+    assert!(consumer.list_offsets_result(ticket).is_some(), "nobody would wake it before the next refresh is due");
+}
+
+#[test]
+fn a_poll_goes_on_after_a_batch_whose_records_are_all_behind_the_position() {
+    let cluster = Cluster::new();
+    cluster.topic("t", 1);
+    cluster.append("t", 0, &["a"]);
+    // As compaction leaves it: the batch goes to offset 4, its records do not.
+    cluster.log("t", 0, |log| {
+        let mut batch = log.batches[0].to_vec();
+        batch[23..27].copy_from_slice(&4i32.to_be_bytes());
+        log.batches[0] = batch.into();
+        log.log_end = 5;
+    });
+    cluster.append("t", 0, &["b"]);
+    let config = ConsumerConfig::default().check_crcs(false).max_partition_fetch_bytes(1).enable_auto_commit(false);
+    let mut consumer = Consumer::new(cluster.client(1), config).unwrap();
+    consumer.assign([tp(0)]).unwrap();
+    consumer.seek(&tp(0), 3).unwrap();
+    // Fetches the first batch on the way.
+    assert_eq!(client::block_on(consumer.end_offsets(vec![tp(0)])).unwrap(), [(tp(0), 6)]);
+    let mut poll = std::pin::pin!(consumer.poll(Duration::from_secs(10)));
+    let polled = poll.as_mut().poll(&mut std::task::Context::from_waker(Waker::noop()));
+    let Poll::Ready(records) = polled else { panic!("sleeps although the next batch can be fetched") };
+    assert_eq!(records.unwrap().into_iter().map(|record| record.offset).collect::<Vec<_>>(), [5]);
 }

@@ -557,7 +557,11 @@ impl ConsumerCore {
         step = step.and(self.fetcher.step(&mut context));
         self.partitions.settle_attention();
         // What the parts asked of the client (a topic's metadata) begins within this step.
-        step.and(self.client.step(now, waker))
+        step = step.and(self.client.step(now, waker));
+        // It may have been asked for and answered since this round began, by another owner's step too: there is more to do then, and
+        // nobody is left who would wake this one.
+        step.did_work |= self.client.metadata_version() != self.metadata.version;
+        step
     }
 
     /// Whether there is a membership, or one that is being left.

@@ -20,9 +20,6 @@ use crate::retry::Backoff;
 use crate::step::Step;
 use crate::wire::{expect_response, topic};
 
-/// How soon to look again for a leader that is not known.
-const METADATA_LOOK_MS: i64 = 10;
-
 #[derive(Default)]
 pub(crate) struct Lookups {
     next_ticket: u64,
@@ -153,8 +150,6 @@ impl Lookups {
                     if context.metadata.version > 0 {
                         context.client.refresh_metadata();
                     }
-                    // The refresh goes out with the next step; nobody else may be there to take it.
-                    step = step.wake_at(context.now.ticks_ms + METADATA_LOOK_MS);
                     waiting.push(ask);
                 }
             }

@@ -28,8 +28,6 @@ use crate::error::ClientError;
 const DROP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long [`Consumer::close`] does.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a call sleeps at most when nothing is due: a bound in case a wake-up is lost, not a rate.
-const LONGEST_SLEEP_MS: i64 = 250;
 
 /// Hears of rebalances, on the thread that polls, within the poll.
 pub trait RebalanceListener: Send {
@@ -138,6 +136,8 @@ pub struct Consumer {
     /// Commits that the listener began and the rebalance waits for.
     awaited: Vec<CommitTicket>,
     acknowledge: bool,
+    /// Something was taken from the core since it was stepped: it can fetch on.
+    took: bool,
     wakeup: Wakeup,
     heartbeats: Option<Heartbeats>,
 }
@@ -154,6 +154,7 @@ impl Consumer {
             listener: None,
             awaited: Vec::new(),
             acknowledge: false,
+            took: false,
             wakeup: Wakeup::default(),
             heartbeats: None,
         })
@@ -509,11 +510,10 @@ impl Consumer {
                 if now.ticks_ms >= deadline_ticks_ms {
                     return Poll::Ready(Ok(None));
                 }
-                if step.did_work || heard {
+                if step.did_work || heard || std::mem::take(&mut self.took) {
                     continue;
                 }
-                let latest = deadline_ticks_ms.min(now.ticks_ms + LONGEST_SLEEP_MS);
-                let until = step.next_wake_ticks_ms.map_or(latest, |at| at.min(latest));
+                let until = step.next_wake_ticks_ms.map_or(deadline_ticks_ms, |at| at.min(deadline_ticks_ms));
                 let sleep = sleep.insert(timers.sleep_until(until));
                 match Pin::new(sleep).poll(context) {
                     Poll::Ready(()) => {}
@@ -623,16 +623,20 @@ impl Consumer {
     }
 
     fn open_next(&mut self) -> Option<Open> {
-        let fetched = self.core.take_fetched()?;
-        let serial = self.core.serial(&fetched.partition)?;
-        Some(Open {
-            batches: batches(&fetched.batches),
-            position: fetched.fetch_offset,
-            records: None,
-            failed: None,
-            serial,
-            fetched,
-        })
+        loop {
+            let fetched = self.core.take_fetched()?;
+            self.took = true;
+            if let Some(serial) = self.core.serial(&fetched.partition) {
+                return Some(Open {
+                    batches: batches(&fetched.batches),
+                    position: fetched.fetch_offset,
+                    records: None,
+                    failed: None,
+                    serial,
+                    fetched,
+                });
+            }
+        }
     }
 }
 

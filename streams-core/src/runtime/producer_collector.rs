@@ -58,6 +58,10 @@ impl ProducerCollector {
     /// A record could not be written: the tasks may not commit beyond it.
     pub fn step(&mut self, now: Now, waker: &Waker) -> Result<Step, StreamsError> {
         self.now = now;
+        if self.unknown_topic().is_some() && self.producer.client().metadata_version() > 0 {
+            // A topic may be about to be created; without records for it the producer does not ask again.
+            self.producer.client().refresh_metadata();
+        }
         let step = self.producer.step(now, waker);
         match self.producer.take_error() {
             Some(error) => Err(send_error(error)),
