@@ -10,73 +10,28 @@ use std::time::Duration;
 
 use base::{Offset, Timestamp, TopicName, TopicPartition};
 use parking_lot::Mutex;
-use protocol::record::{Batches, RecordError, Records, batches};
+use protocol::record::batches;
 
 use super::assignor::{Assignor, assignors_by_name};
 use super::config::ConsumerConfig;
 use super::core::ConsumerCore;
 use super::driver::Heartbeats;
-use super::record::{ConsumerRecords, Part};
-use super::types::{
-    CommitTicket, ConsumerEvent, Fetched, GroupMetadata, OffsetAndMetadata, OffsetAndTimestamp, OffsetSpec,
-};
+use super::record::ConsumerRecords;
+use super::types::{CommitTicket, ConsumerEvent, GroupMetadata, OffsetAndMetadata, OffsetAndTimestamp, OffsetSpec};
 use crate::client::Client;
 use crate::driver::block_on;
 use crate::error::ClientError;
+
+mod open;
+mod rebalance;
+
+use self::open::Open;
+pub use self::rebalance::{Rebalance, RebalanceListener};
 
 /// How long a consumer that is dropped tries to commit and leave.
 const DROP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long [`Consumer::close`] does.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Hears of rebalances, on the thread that polls, within the poll.
-pub trait RebalanceListener: Send {
-    /// These partitions are about to go to others: the last chance to commit what was processed.
-    fn on_partitions_revoked(&mut self, consumer: &mut Rebalance<'_>, partitions: &[TopicPartition]) {
-        let _ = (consumer, partitions);
-    }
-
-    /// These partitions went to others already: nothing may be committed for them any more.
-    fn on_partitions_lost(&mut self, consumer: &mut Rebalance<'_>, partitions: &[TopicPartition]) {
-        let _ = (consumer, partitions);
-    }
-
-    /// These partitions are new (none, if the rebalance brought nothing): the place to seek.
-    fn on_partitions_assigned(&mut self, consumer: &mut Rebalance<'_>, partitions: &[TopicPartition]) {
-        let _ = (consumer, partitions);
-    }
-}
-
-/// What a [`RebalanceListener`] may do.
-pub struct Rebalance<'a> {
-    core: &'a mut ConsumerCore,
-    commits: &'a mut Vec<CommitTicket>,
-}
-
-impl Rebalance<'_> {
-    /// Commits these offsets; the poll goes on with the rebalance when the commit is through.
-    pub fn commit(&mut self, offsets: Vec<(TopicPartition, OffsetAndMetadata)>) {
-        self.commits.push(self.core.commit(offsets));
-    }
-
-    /// See [`Consumer::position`].
-    pub fn position(&self, partition: &TopicPartition) -> Option<Offset> {
-        self.core.position(partition)
-    }
-
-    /// See [`Consumer::seek`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn seek(&mut self, partition: &TopicPartition, offset: Offset) -> Result<(), ClientError> {
-        self.core.seek(partition, offset)
-    }
-
-    /// Pauses partitions.
-    pub fn pause(&mut self, partitions: &[TopicPartition]) {
-        self.core.pause(partitions);
-    }
-}
 
 /// Ends a poll of its consumer from another thread. Cheap to clone.
 #[derive(Clone, Default)]
@@ -96,17 +51,6 @@ impl Wakeup {
             waker.wake();
         }
     }
-}
-
-/// Batches of one partition that are handed out bit by bit.
-struct Open {
-    fetched: Fetched,
-    serial: u64,
-    batches: Batches,
-    records: Option<(Records, Part)>,
-    /// Next offset to hand out.
-    position: Offset,
-    failed: Option<RecordError>,
 }
 
 /// Reads records of chosen partitions, or of the share of a group's topics that falls to it.
@@ -636,70 +580,6 @@ impl Consumer {
                     fetched,
                 });
             }
-        }
-    }
-}
-
-impl Open {
-    fn is_done(&self) -> bool {
-        self.records.is_none() && self.position >= self.fetched.next_offset
-    }
-
-    /// Takes at most `left` records into `parts`.
-    fn take(&mut self, left: &mut usize, parts: &mut Vec<Part>) {
-        while *left > 0 && self.failed.is_none() {
-            let (records, part) = match &mut self.records {
-                Some(open) => (&mut open.0, &open.1),
-                None => match self.batches.next() {
-                    None => {
-                        self.position = self.fetched.next_offset;
-                        return;
-                    }
-                    Some(batch) => match batch.and_then(|batch| Ok((batch.records()?, *batch.header()))) {
-                        Err(error) => return self.failed = Some(error),
-                        Ok((records, header)) => {
-                            let part = Part {
-                                partition: self.fetched.partition.clone(),
-                                timestamp_type: header.attributes.timestamp_type(),
-                                leader_epoch: header.leader_epoch,
-                                body: records.body().clone(),
-                                slots: Vec::new(),
-                            };
-                            let open = self.records.insert((records, part));
-                            (&mut open.0, &open.1)
-                        }
-                    },
-                },
-            };
-            let mut part = Part { slots: Vec::with_capacity(records.left().min(*left)), ..part.clone() };
-            let mut ended = false;
-            while *left > 0 {
-                match records.next_slot() {
-                    None => {
-                        ended = true;
-                        break;
-                    }
-                    Some(Ok(slot)) if slot.offset < self.position => {}
-                    Some(Ok(slot)) => {
-                        self.position = slot.offset + 1;
-                        part.slots.push(slot);
-                        *left -= 1;
-                    }
-                    Some(Err(error)) => {
-                        self.failed = Some(error);
-                        break;
-                    }
-                }
-            }
-            if !part.slots.is_empty() {
-                parts.push(part);
-            }
-            if ended || records.left() == 0 {
-                self.records = None;
-            }
-        }
-        if self.records.is_none() && self.failed.is_none() && self.batches.remaining() == 0 {
-            self.position = self.fetched.next_offset;
         }
     }
 }
