@@ -187,7 +187,7 @@ fn killed_again_and_again(seed: u64, settings: &[&str]) {
     assert!(median <= RUNNING_WITHIN_MS, "seed {seed}: running again after {running:?} ms");
     assert!(slowest <= 5 * RUNNING_WITHIN_MS, "seed {seed}: running again after {running:?} ms");
 
-    let counted = counts(&result_of("word_count", &arguments_of(&texts)));
+    let counted = counts(&result_of("word_count", arguments_of(&texts)));
     for (word, exact) in &exact {
         let counted = counted.get(word).copied().unwrap_or(0);
         assert!(counted >= *exact, "seed {seed}: {word} was counted {counted} times, it is there {exact} times");
