@@ -23,6 +23,7 @@ use super::batch_filter::filter;
 use super::config::IsolationLevel;
 use super::core::Context;
 use super::partitions::{Partition, Phase};
+use super::read_buffers::ReadBuffers;
 use super::types::{ConsumerEvent, Fetched, OffsetReset, OffsetSpec};
 use crate::client::{Client, Lane, Lookup, Target};
 use crate::connection::{Call, Connection};
@@ -39,9 +40,16 @@ const NO_SESSION: i32 = -1;
 pub(crate) struct Fetcher {
     lanes: [Lane; LANES],
     nodes: BTreeMap<i32, Node>,
-    fetches: u64,
+    answers: Answers,
     /// When a partition or node that is holding back may be asked again.
     retry_at: Option<i64>,
+}
+
+/// What the answers taken so far leave behind.
+#[derive(Default)]
+struct Answers {
+    count: u64,
+    buffers: ReadBuffers,
 }
 
 #[derive(Default)]
@@ -100,7 +108,7 @@ impl Session {
 impl Fetcher {
     pub fn new(client: &Client, client_id: Option<&str>) -> Self {
         let lanes = [client.lane_as(client_id), client.lane_as(client_id), client.lane_as(client_id)];
-        Self { lanes, nodes: BTreeMap::new(), fetches: 0, retry_at: None }
+        Self { lanes, nodes: BTreeMap::new(), answers: Answers::default(), retry_at: None }
     }
 
     /// Takes answers and sends what may be fetched; answers that are there at once are taken at once.
@@ -164,11 +172,11 @@ impl Fetcher {
                 }
                 match result.and_then(|response| expect_response!(response, Fetch, &address)) {
                     Ok(response) => {
-                        self.fetches += 1;
+                        self.answers.count += 1;
                         let merge_at = if lane > 0 && !in_flight.waits { node.long_poll_ends() } else { None };
                         node.throttled_until = context.now.ticks_ms + i64::from(response.throttle_time_ms);
                         let session = (lane == 0).then_some(&mut node.session);
-                        take_response(context, response, session, &in_flight.items, self.fetches, merge_at);
+                        take_response(context, response, session, &in_flight.items, &mut self.answers, merge_at);
                     }
                     Err(error) => {
                         tracing::debug!(%address, %error, "fetch failed");
@@ -415,7 +423,7 @@ fn take_response(
     response: FetchResponse,
     session: Option<&mut Session>,
     items: &[Item],
-    fetches: u64,
+    answers: &mut Answers,
     merge_at: Option<i64>,
 ) {
     if response.error_code.is_error() {
@@ -450,13 +458,13 @@ fn take_response(
         for partition in topic.partitions {
             let Some(index) = context.partitions.find(topic.topic_id, &topic.name, partition.index) else { continue };
             let Ok(at) = items.binary_search_by_key(&index, |item| item.index) else { continue };
-            take_partition(context, items[at], partition, fetches);
+            take_partition(context, items[at], partition, answers);
         }
     }
 }
 
 /// One partition's answer. Answers to a question asked before a seek or a new assignment are dropped.
-fn take_partition(context: &mut Context<'_>, item: Item, response: FetchPartitionResponse, fetches: u64) {
+fn take_partition(context: &mut Context<'_>, item: Item, response: FetchPartitionResponse, answers: &mut Answers) {
     let retry_at = context.now.ticks_ms + context.config.retry_backoff_ms.max(1);
     let Some(partition) = context.partitions.at_mut(item.index) else { return };
     if partition.serial != item.serial || partition.phase != Phase::Ready {
@@ -474,14 +482,14 @@ fn take_partition(context: &mut Context<'_>, item: Item, response: FetchPartitio
         return;
     }
     partition.not_before = i64::MIN;
-    partition.last_served = fetches;
+    partition.last_served = answers.count;
     let name = partition.name.clone();
     let corrupt = |offset: Offset, error: RecordError| ClientError::Corrupt {
         partition: name.clone(),
         offset,
         reason: error.to_string(),
     };
-    let bytes = match response.records.to_bytes() {
+    let bytes = match answers.buffers.read(&response.records) {
         Ok(bytes) => bytes,
         Err(error) => {
             partition.not_before = retry_at;

@@ -20,6 +20,7 @@ mod group;
 mod keep_alive;
 mod lookups;
 mod partitions;
+mod read_buffers;
 mod record;
 mod shell;
 mod types;

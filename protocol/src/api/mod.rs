@@ -23,7 +23,7 @@ pub use fetch::{
     FetchTopic, FetchTopicResponse, ForgottenTopic,
 };
 pub(crate) use pieces::PieceWriter;
-pub use pieces::{Piece, Pieces, ReadAt};
+pub use pieces::{Piece, Pieces, RawFd, ReadAt};
 pub use produce::{
     LeaderIdAndEpoch, NodeEndpoint, ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceResponse,
     ProduceTopic, ProduceTopicResponse,

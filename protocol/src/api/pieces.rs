@@ -122,20 +122,32 @@ impl Pieces {
         match self.0.as_slice() {
             [] => Ok(Bytes::new()),
             [piece] => piece.to_bytes(),
-            pieces => {
+            _ => {
                 let mut buffer = vec![0; self.len_bytes()];
-                let mut filled = 0;
-                for piece in pieces {
-                    let target = &mut buffer[filled..filled + piece.len_bytes()];
-                    match piece {
-                        Piece::Memory(bytes) => target.copy_from_slice(bytes),
-                        Piece::File { segment, position, .. } => segment.read_exact_at(target, *position)?,
-                    }
-                    filled += piece.len_bytes();
-                }
+                self.read_into(&mut buffer)?;
                 Ok(buffer.into())
             }
         }
+    }
+
+    /// Copies all bytes into `buffer`, which must be as long as they are.
+    ///
+    /// # Errors
+    /// What reading a file says; `InvalidInput` if the lengths differ.
+    pub fn read_into(&self, mut buffer: &mut [u8]) -> io::Result<()> {
+        if buffer.len() != self.len_bytes() {
+            let message = format!("a buffer of {} bytes for {} bytes", buffer.len(), self.len_bytes());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        for piece in self {
+            let (target, rest) = buffer.split_at_mut(piece.len_bytes());
+            match piece {
+                Piece::Memory(bytes) => target.copy_from_slice(bytes),
+                Piece::File { segment, position, .. } => segment.read_exact_at(target, *position)?,
+            }
+            buffer = rest;
+        }
+        Ok(())
     }
 }
 
