@@ -68,7 +68,6 @@ pub struct StreamThread {
     phase: Phase,
     commit: Option<(Commit, CommitReason)>,
     last_commit_ticks_ms: i64,
-    has_committed: bool,
     purge: Purge,
     processed: Counter,
     commit_interval_ms: i64,
@@ -120,7 +119,6 @@ impl StreamThread {
             phase: Phase::Running,
             commit: None,
             last_commit_ticks_ms: client.now().ticks_ms,
-            has_committed: false,
             purge: Purge::new(&application.admin, &application.built),
             processed,
             commit_interval_ms: config.commit_interval_ms(),
@@ -176,7 +174,7 @@ impl StreamThread {
                 return Ok(Step { did_work: true, ..step });
             }
             Phase::Leaving => {
-                self.take_closing_events();
+                step.did_work |= self.take_closing_events();
                 if self.consumer.is_closed() {
                     // The member stays noted: a power cut may take its leaving back, and leaving twice does no harm.
                     self.phase = Phase::Closed;
@@ -266,17 +264,21 @@ impl StreamThread {
     }
 
     /// While leaving, revocations only have to be acknowledged: all tasks are closed.
-    fn take_closing_events(&mut self) {
+    /// Acknowledges what is taken away by leaving; the consumer goes on with that in its next step.
+    fn take_closing_events(&mut self) -> bool {
+        let mut any = false;
         for event in self.consumer.take_events() {
             if matches!(event, ConsumerEvent::Revoked(_) | ConsumerEvent::Lost(_)) {
                 self.consumer.revocation_done();
+                any = true;
             }
         }
+        any
     }
 
     fn commit_if_due(&mut self, processed: usize, now: Now, waker: &Waker) -> Result<bool, StreamsError> {
-        // The first commit follows the first records at once, so that first results show at once.
-        let first = !self.has_committed && processed > 0;
+        // A task's first commit follows its first records at once, so that first results show at once.
+        let first = processed > 0 && self.tasks.first_commit_needed();
         let interval_over = now.ticks_ms - self.last_commit_ticks_ms > self.commit_interval_ms;
         let due = first
             || interval_over
@@ -289,7 +291,6 @@ impl StreamThread {
         if !self.tasks.commit_needed() {
             return Ok(false);
         }
-        self.has_committed = true;
         self.begin_commit(CommitReason::Interval, now, waker)?;
         Ok(true)
     }

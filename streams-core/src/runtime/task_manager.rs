@@ -260,6 +260,10 @@ impl TaskManager {
         self.tasks.values().any(Task::commit_needed)
     }
 
+    pub(crate) fn first_commit_needed(&self) -> bool {
+        self.tasks.values().any(Task::first_commit_needed)
+    }
+
     /// Whether so much waits in memory that a commit is due.
     pub(crate) fn pending_is_full(&self) -> bool {
         self.pending_bytes() >= self.pending.commit_at_bytes

@@ -69,6 +69,7 @@ pub struct Task {
     group: PartitionGroup,
     /// Processed or punctuated since the last commit.
     has_progress: bool,
+    has_committed: bool,
     /// How far each store's changelog was at the last commit, and when the store was last written.
     marks: Vec<Mark>,
     /// Nodes were initialised and must be closed.
@@ -126,6 +127,7 @@ impl Task {
             nodes: Nodes { processors: Vec::new(), queues: Vec::new() },
             group: PartitionGroup::new(Vec::new(), max_task_idle_ms),
             has_progress: false,
+            has_committed: false,
             marks: Vec::new(),
             initialized: false,
         })

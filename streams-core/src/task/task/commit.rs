@@ -17,6 +17,11 @@ impl Task {
             && (self.has_progress || (0..self.group.len()).any(|index| self.group.queue(index).needs_commit()))
     }
 
+    /// Whether there is something to commit for the first time in this task's life.
+    pub fn first_commit_needed(&self) -> bool {
+        !self.has_committed && self.commit_needed()
+    }
+
     /// Bytes of store changes that wait in memory for the commit.
     pub fn pending_bytes(&self) -> usize {
         self.stores.iter().map(|store| store.pending_bytes()).sum()
@@ -84,6 +89,7 @@ impl Task {
             }
         }
         self.has_progress = false;
+        self.has_committed = true;
         self.shared.clear_commit_request();
         for index in 0..self.group.len() {
             self.group.queue_mut(index).committed();

@@ -1,0 +1,50 @@
+//! An application in the process of its user: how soon results show, and how soon it is closed.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::{Duration, Instant};
+
+use millstream::base::TopicPartition;
+use millstream::client::consumer::{Consumer, ConsumerConfig};
+use millstream::prelude::*;
+
+/// Long enough that nobody who waited for it is taken for somebody who did not.
+const LONG_MS: u64 = 60_000;
+
+fn word_count() -> Topology {
+    let builder = StreamsBuilder::new();
+    builder
+        .stream("in", Consumed::<String, String>::default())
+        .flat_map_values(|line| line.split(' ').map(str::to_owned).collect::<Vec<_>>())
+        .group_by(|_, word| word.clone(), Grouped::default())
+        .count(Materialized::named("counts"))
+        .to_stream()
+        .to("out", Produced::default());
+    builder.build().unwrap()
+}
+
+#[test]
+fn first_results_come_before_the_first_commit_is_due_and_closing_waits_for_no_long_poll() {
+    let broker = Embedded::temporary().unwrap();
+    broker.create_topic("in", 1).unwrap();
+    broker.create_topic("out", 1).unwrap();
+    let producer = Producer::new(broker.client(), ProducerConfig::default()).unwrap();
+    producer.send_blocking(ProducerRecord::to("in").value("be")).unwrap();
+    let config = StreamsConfig::new("first")
+        .with("state.dir", broker.state_dir().display())
+        .and_then(|config| config.with("commit.interval.ms", LONG_MS))
+        .and_then(|config| config.with("main.consumer.fetch.max.wait.ms", LONG_MS / 2))
+        .unwrap();
+    let begun = Instant::now();
+    let streams = Streams::start(word_count(), config, broker.client()).unwrap();
+    let settings = ConsumerConfig::from_properties([("auto.offset.reset", "earliest")]).unwrap();
+    let mut consumer = Consumer::new(broker.client(), settings).unwrap();
+    consumer.assign([TopicPartition::new("out", 0)]).unwrap();
+    // Both stages: the count is of a repartition topic that only the first commit of the stage before fills.
+    let result = consumer.poll_blocking(Duration::from_millis(LONG_MS)).unwrap().into_iter().next().unwrap();
+    assert_eq!((result.key.as_deref(), result.value.as_deref()), (Some(&b"be"[..]), Some(&1i64.to_be_bytes()[..])));
+    streams.close().unwrap();
+    let taken = begun.elapsed();
+    assert!(taken < Duration::from_millis(LONG_MS / 4), "it took {taken:?}");
+    broker.shutdown().unwrap();
+}
