@@ -226,3 +226,15 @@ fn clicks_go_on_from_where_they_were_and_late_ones_stay_late() {
     let (before, after) = (dropped_and_skipped(&first.1), dropped_and_skipped(&second.1));
     assert_eq!((before.0 + after.0, before.1 + after.1), dropped_and_skipped(&expected.1));
 }
+
+#[test]
+fn a_click_of_the_future_counts_and_makes_those_before_it_late() {
+    let folder = tempfile::tempdir().unwrap();
+    let click = |ts: i64| format!("{{\"page\":\"/a\",\"user\":\"u\",\"ts\":{ts}}}\n");
+    // The year 2100: more than an hour from now, which is as far as a topic's times go by default.
+    let clicks: String = [1_700_000_000_000, 4_102_444_800_000, 1_700_000_000_001].map(click).concat();
+    let clicks = written(folder.path(), "future.jsonl", clicks);
+    let (result, errors) = succeeded(run("click_analytics", ["--input".as_ref(), clicks.as_os_str()]));
+    assert_eq!(result, "1699999980000\t/a\t1\n4102444800000\t/a\t1\n");
+    assert_eq!(dropped_and_skipped(&errors), (1, 0), "{errors}");
+}

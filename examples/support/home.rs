@@ -13,6 +13,9 @@ use super::options::Common;
 /// Largest line, hence record: 64 MiB.
 pub const LINE_BYTES_MAX: usize = 64 << 20;
 
+/// How far event time may be ahead, in ms: a topic would refuse a click of more than an hour from now, but what a file says is counted.
+const ANY_TIME: i64 = i64::MAX;
+
 /// How long a record may take to be acknowledged: long enough for a cluster to elect leaders, short enough to tell of a full disk.
 pub const DELIVERED_WITHIN_MS: i64 = 20_000;
 /// How long a cluster is looked for.
@@ -65,7 +68,8 @@ impl Home {
             .with("producer.max.request.size", LINE_BYTES_MAX + 1024)?
             .with("producer.buffer.memory", 2 * LINE_BYTES_MAX)?
             .with("producer.delivery.timeout.ms", DELIVERED_WITHIN_MS)?
-            .with("topic.max.message.bytes", LINE_BYTES_MAX + 1024)?;
+            .with("topic.max.message.bytes", LINE_BYTES_MAX + 1024)?
+            .with("topic.message.timestamp.after.max.ms", ANY_TIME)?;
         for setting in &options.settings {
             let Some((name, value)) = setting.split_once('=') else {
                 return Err(Failure::usage(format!("--set {setting} is not NAME=VALUE"))
@@ -79,7 +83,9 @@ impl Home {
     /// Makes a topic with these settings; one that is there already is left as it is.
     pub fn create_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<(), Failure> {
         let mut topic = NewTopic::new(Arc::<str>::from(name), partitions);
-        topic = topic.config("max.message.bytes", (LINE_BYTES_MAX + 1024).to_string());
+        topic = topic
+            .config("max.message.bytes", (LINE_BYTES_MAX + 1024).to_string())
+            .config("message.timestamp.after.max.ms", ANY_TIME.to_string());
         for (name, value) in settings {
             topic = topic.config(*name, *value);
         }

@@ -19,16 +19,22 @@ pub fn shipped_text() -> PathBuf {
     repository("examples/data/jargon-file-4.4.7.txt")
 }
 
-/// The program of an example. It is built first: with `cargo test --test NAME` alone nobody else sees to that.
-pub fn example(name: &str) -> Command {
+/// Builds all programs, once: with `cargo test --test NAME` alone nobody else sees to that. The whole workspace, so that dependencies have the
+/// features that `make test` has built them with.
+fn build_programs() {
     static BUILT: Once = Once::new();
     BUILT.call_once(|| {
         let built = Command::new(env!("CARGO"))
-            .args(["build", "--release", "--quiet", "--package", "millstream", "--examples"])
+            .args(["build", "--release", "--quiet", "--workspace", "--examples", "--bins"])
             .current_dir(repository(""))
             .status();
-        assert!(built.expect("cargo runs").success(), "the examples do not build");
+        assert!(built.expect("cargo runs").success(), "the programs do not build");
     });
+}
+
+/// The program of an example.
+pub fn example(name: &str) -> Command {
+    build_programs();
     let mut command = Command::new(release_folder().join("examples").join(name));
     command.stdin(Stdio::null()).env_remove("MILLSTREAM_LOG");
     command
@@ -43,11 +49,7 @@ pub struct BrokerProcess {
 
 /// Starts `millstream broker`; returns when it serves.
 pub fn broker_process(data: &Path, listen: &str) -> BrokerProcess {
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--quiet", "--package", "millstream", "--package", "cli", "--examples", "--bins"])
-        .current_dir(repository(""))
-        .status();
-    assert!(built.expect("cargo runs").success(), "the broker does not build");
+    build_programs();
     let mut command = Command::new(release_folder().join("millstream"));
     command.args(["broker", "--listen", listen, "--data"]).arg(data).env("NO_COLOR", "1").env_remove("MILLSTREAM_LOG");
     let mut child =
