@@ -36,12 +36,12 @@ impl Rebalance<'_> {
         self.commits.push(self.core.commit(offsets));
     }
 
-    /// See [`Consumer::position`].
+    /// See [`Consumer::position`](super::Consumer::position).
     pub fn position(&self, partition: &TopicPartition) -> Option<Offset> {
         self.core.position(partition)
     }
 
-    /// See [`Consumer::seek`].
+    /// See [`Consumer::seek`](super::Consumer::seek).
     ///
     /// # Errors
     /// As there.
