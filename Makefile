@@ -14,7 +14,7 @@ demo: ## builds, counts a text, analyses clicks: progress, throughput, top ten o
 test: ## builds everything and runs every test: units, properties, simulation, crashes, documentation
 	@$(SETUP) cargo test --release --workspace
 
-bench: ## the workloads beside Kafka Streams on Apache Kafka, alternating; prints the table (needs Java 17, Maven; about 2 hours)
+bench: ## the workloads beside Kafka Streams on Apache Kafka, alternating; prints the table (needs Java 17, Maven; about half an hour)
 	@$(SETUP) bench/compare.sh
 
 interop: ## kcat and Apache Kafka's console clients and tools against our broker (needs kcat, Java, Maven)

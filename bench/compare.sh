@@ -20,11 +20,14 @@ ours="$target/release/bench-streams"
 work="$target/bench/work"
 tuned='producer.linger.ms=50;producer.batch.size=262144;producer.compression.type=lz4;consumer.max.partition.fetch.bytes=8388608;consumer.max.poll.records=5000;buffered.records.per.partition=5000;statestore.cache.max.bytes=104857600'
 
+# The most memory that Apache Kafka has had so far, in MB: the half of the JVM's memory that the driver does not see.
+broker_rss_mb() { awk '/VmHWM/ { printf "%.0f", $2 / 1024 }' "/proc/$pid/status"; }
+
 one() { # side label workload n extra-options...
     local side="$1" label="$2" workload="$3" n="$4"
     shift 4
     bench/jvm/bench run --workload "$workload" --n "$n" --runs 1 --label "$side/$label" --work "$work" "$@" |
-        grep '"what":"run 1"' | tee -a "$out" | sed -E 's/.*"variant":"([^"]*)".*"records":([0-9]+).*"app_cpu_s_per_M":([0-9.]+).*"peak_rss_mb":([0-9.]+).*"broker_cpu_s_per_M":([0-9.]+).*"check":"([^"]*)".*/  \1 n=\2: \3 CPU s\/M app, \5 broker, \4 MB, check \6/'
+        grep '"what":"run 1"' | sed "s/}\$/,\"broker_rss_mb\":$(broker_rss_mb)}/" | tee -a "$out" | sed -E 's/.*"variant":"([^"]*)".*"records":([0-9]+).*"app_cpu_s_per_M":([0-9.]+).*"peak_rss_mb":([0-9.]+).*"broker_cpu_s_per_M":([0-9.]+).*"check":"([^"]*)".*/  \1 n=\2: \3 CPU s\/M app, \5 broker, \4 MB, check \6/'
 }
 
 sizes() { case "$1" in wordcount) echo "200000 600000" ;; *) echo "2000000 6000000" ;; esac }
@@ -39,6 +42,8 @@ for round in $(seq "${ROUNDS:-3}"); do
                 one ours-embedded "cache-$cache" "$workload" "$n" --cache "$cache" --app "$ours" --embedded 1
                 one ours-kafka "cache-$cache" "$workload" "$n" --cache "$cache" --app "$ours" --broker-pid "$pid"
             done
+            # What it costs to sync before a write counts; Kafka's own default does not.
+            BENCH_DURABILITY=power one ours-embedded-power cache-default "$workload" "$n" --cache default --app "$ours" --embedded 1
             one jvm tuned "$workload" "$n" --broker-pid "$pid" --extra "$tuned" --app-java-opts "-Xms1g -Xmx1g -XX:+UseParallelGC"
         done
     done

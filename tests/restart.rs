@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use millstream::Embedded;
 use millstream::base::{Clock, Rng, SystemClock, TopicPartition};
+use millstream::client::admin::Admin;
 use millstream::client::block_on;
 use millstream::client::consumer::{Consumer, ConsumerConfig, ConsumerRecord};
 use support::{example, result_of, shipped_text};
@@ -82,13 +83,23 @@ fn counts(text: &str) -> BTreeMap<String, i64> {
 
 /// All records of a topic.
 fn records(broker: &Embedded, topic: &str, partitions: i32) -> Vec<ConsumerRecord> {
+    records_from(broker, topic, partitions, &BTreeMap::new())
+}
+
+/// Records of a topic from these offsets on, where there are any for a partition.
+fn records_from(
+    broker: &Embedded,
+    topic: &str,
+    partitions: i32,
+    from: &BTreeMap<TopicPartition, i64>,
+) -> Vec<ConsumerRecord> {
     let mut consumer = Consumer::new(broker.client(), ConsumerConfig::default().enable_auto_commit(false)).unwrap();
     let all: Vec<TopicPartition> = (0..partitions).map(|partition| TopicPartition::new(topic, partition)).collect();
     let starts = block_on(consumer.beginning_offsets(all.clone())).unwrap();
     let ends: BTreeMap<_, _> = block_on(consumer.end_offsets(all.clone())).unwrap().into_iter().collect();
     consumer.assign(all).unwrap();
     for (partition, start) in &starts {
-        consumer.seek(partition, *start).unwrap();
+        consumer.seek(partition, *from.get(partition).unwrap_or(&0).max(start)).unwrap();
     }
     let mut records = Vec::new();
     while ends.iter().any(|(partition, end)| consumer.position(partition).is_none_or(|position| position < *end)) {
@@ -97,6 +108,62 @@ fn records(broker: &Embedded, topic: &str, partitions: i32) -> Vec<ConsumerRecor
         records.extend(polled);
     }
     records
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// What a kill left: how far the group had committed, and what lay behind that on its way to the counts.
+#[derive(Default)]
+struct Left {
+    committed: BTreeMap<TopicPartition, i64>,
+    /// Words published to the repartition topic so far.
+    published: i64,
+    /// Those of them whose counting is not committed.
+    uncommitted: i64,
+}
+
+/// Looked up in a copy, so that the next run has to mend by itself what the kill left.
+fn left_by_kill(data: &Path) -> Left {
+    if !data.exists() {
+        return Left::default();
+    }
+    let copy = tempfile::tempdir().unwrap();
+    copy_folder(data, copy.path());
+    left_in(&Embedded::open(copy.path()).unwrap())
+}
+
+fn left_in(broker: &Embedded) -> Left {
+    let admin = Admin::new(broker.client());
+    let committed = block_on(admin.list_group_offsets("word-count")).unwrap();
+    let committed: BTreeMap<_, _> =
+        committed.into_iter().map(|(partition, committed)| (partition, committed.offset)).collect();
+    let mut left = Left { committed, ..Left::default() };
+    let topics = block_on(admin.list_topics()).unwrap();
+    let Some(topic) = topics.iter().find(|topic| topic.name.ends_with("-repartition")) else { return left };
+    let partitions = (0..topic.partitions.len() as i32).map(|index| TopicPartition::new(&*topic.name, index)).collect();
+    let consumer = Consumer::new(broker.client(), ConsumerConfig::default().enable_auto_commit(false)).unwrap();
+    for (partition, end) in block_on({ consumer }.end_offsets(partitions)).unwrap() {
+        left.published += end;
+        left.uncommitted += end - left.committed.get(&partition).copied().unwrap_or(0);
+    }
+    left
+}
+
+/// Words of the lines behind these offsets.
+fn words_behind(broker: &Embedded, committed: &BTreeMap<TopicPartition, i64>) -> i64 {
+    let in_line = |line: &str| line.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).count();
+    let lines = records_from(broker, "text-lines", 4, committed).into_iter().filter_map(|record| record.value);
+    lines.map(|line| in_line(std::str::from_utf8(&line).unwrap()) as i64).sum()
 }
 
 fn header(record: &ConsumerRecord, name: &str) -> String {
@@ -171,6 +238,7 @@ fn killed_again_and_again(seed: u64, settings: &[&str]) {
 
     let mut rng = Rng::from_seed(seed);
     let (mut running, mut unfinished) = (Vec::new(), 0);
+    let (mut left, mut repeatable) = (Left::default(), 0);
     for kill in 0..KILLS {
         let after = rng.below(LATEST_KILL_MS);
         let arguments = arguments_of(&texts[..=FIRST_TEXTS + kill]);
@@ -178,6 +246,8 @@ fn killed_again_and_again(seed: u64, settings: &[&str]) {
         eprintln!("seed {seed}, kill {kill} after {after} ms: running at {:?} ms", killed.running_ms);
         running.extend(killed.running_ms);
         unfinished += usize::from(!killed.completed);
+        left = left_by_kill(&data);
+        repeatable += left.uncommitted;
     }
     assert!(unfinished >= KILLS / 2, "seed {seed}: only {unfinished} runs were killed before they were done");
     assert!(!running.is_empty(), "seed {seed}: no run got to run");
@@ -196,6 +266,11 @@ fn killed_again_and_again(seed: u64, settings: &[&str]) {
     let (total, exact) = (counted.values().sum::<i64>(), exact.values().sum::<i64>());
     eprintln!("seed {seed}: {} of {exact} words counted more than once", total - exact);
     let broker = Embedded::open(&data).unwrap();
+    // At least once, and repeated is only what followed a commit: the last run has published exactly the words of the lines behind
+    // the last commit, and of what was published only what lay behind a commit at a kill was counted twice.
+    let published = left_in(&broker).published;
+    assert_eq!(published - left.published, words_behind(&broker, &left.committed), "seed {seed}: (published, behind)");
+    assert!((published..=published + repeatable).contains(&total), "seed {seed}: {total} of {published}, {repeatable}");
     assert_lines_are_complete(&broker, &texts);
     assert_published(&broker, &counted);
 }

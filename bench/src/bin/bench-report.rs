@@ -16,6 +16,7 @@ struct Run {
     app_cpu_s: f64,
     broker_cpu_s: f64,
     peak_rss_mb: f64,
+    broker_rss_mb: f64,
 }
 
 type Key = (String, u64, String);
@@ -39,6 +40,7 @@ fn read(path: &str) -> Result<BTreeMap<Key, Vec<Run>>> {
             app_cpu_s: figure("app_cpu_s"),
             broker_cpu_s: figure("broker_cpu_s"),
             peak_rss_mb: figure("peak_rss_mb"),
+            broker_rss_mb: figure("broker_rss_mb"),
         });
     }
     Ok(runs)
@@ -58,6 +60,7 @@ fn medians(runs: &BTreeMap<Key, Vec<Run>>) -> BTreeMap<Key, (Run, usize)> {
                 app_cpu_s: median(runs, |run| run.app_cpu_s),
                 broker_cpu_s: median(runs, |run| run.broker_cpu_s),
                 peak_rss_mb: median(runs, |run| run.peak_rss_mb),
+                broker_rss_mb: median(runs, |run| run.broker_rss_mb),
             };
             (key.clone(), (run, runs.len()))
         })
@@ -65,12 +68,16 @@ fn medians(runs: &BTreeMap<Key, Vec<Run>>) -> BTreeMap<Key, (Run, usize)> {
 }
 
 fn whole_runs(table: &BTreeMap<Key, (Run, usize)>) {
-    println!("| workload | records | variant | runs | records/s | app CPU s/M | broker CPU s/M | peak RSS MB (app) |");
-    println!("|---|---|---|---|---|---|---|---|");
+    println!(
+        "| workload | records | variant | runs | records/s | app CPU s/M | broker CPU s/M | peak RSS MB: app | broker |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|");
     for ((workload, records, variant), (run, count)) in table {
         let million = *records as f64 / 1e6;
+        let broker =
+            if variant.starts_with("ours-embedded") { "-".to_owned() } else { format!("{:.0}", run.broker_rss_mb) };
         println!(
-            "| {workload} | {records} | {variant} | {count} | {:.0} | {:.2} | {:.2} | {:.0} |",
+            "| {workload} | {records} | {variant} | {count} | {:.0} | {:.2} | {:.2} | {:.0} | {broker} |",
             run.records_per_s,
             run.app_cpu_s / million,
             run.broker_cpu_s / million,
@@ -90,8 +97,10 @@ fn marginal(table: &BTreeMap<Key, (Run, usize)>, workload: &str, variant: &str) 
 
 fn ratios(table: &BTreeMap<Key, (Run, usize)>) {
     println!();
-    println!("| workload | ours | against | whole run, smaller size | free of start-up and JIT |");
-    println!("|---|---|---|---|---|");
+    println!(
+        "| workload | ours | against | CPU, whole run, smaller size | larger size | free of start-up and JIT | peak RSS |"
+    );
+    println!("|---|---|---|---|---|---|---|");
     let variants: BTreeSet<(&str, &str)> = table.keys().map(|(w, _, v)| (w.as_str(), v.as_str())).collect();
     for (workload, ours) in variants.iter().filter(|(_, variant)| variant.starts_with("ours-")) {
         let embedded = ours.starts_with("ours-embedded");
@@ -101,18 +110,23 @@ fn ratios(table: &BTreeMap<Key, (Run, usize)>) {
                 && (*variant == format!("jvm/default-{cache}") || (cache != "cache-0" && *variant == "jvm/tuned"))
         });
         for (_, jvm) in peers {
-            let Some(((_, records, _), (own, _))) = table.iter().find(|((w, _, v), _)| w == workload && v == ours)
-            else {
-                continue;
-            };
-            let Some((theirs, _)) = table.get(&((*workload).to_owned(), *records, (*jvm).to_owned())) else { continue };
             let cost = |app: f64, broker: f64| if embedded { app + broker } else { app };
-            let whole = cost(theirs.app_cpu_s, theirs.broker_cpu_s) / own.app_cpu_s;
+            let memory = |run: &Run| run.peak_rss_mb + if embedded { run.broker_rss_mb } else { 0.0 };
+            let mut whole = Vec::new();
+            let mut rss = f64::INFINITY;
+            for ((_, records, _), (own, _)) in table.iter().filter(|((w, _, v), _)| w == workload && v == ours) {
+                let Some((theirs, _)) = table.get(&((*workload).to_owned(), *records, (*jvm).to_owned())) else {
+                    continue;
+                };
+                whole.push(format!("{:.1} x", cost(theirs.app_cpu_s, theirs.broker_cpu_s) / own.app_cpu_s));
+                rss = rss.min(memory(theirs) / own.peak_rss_mb);
+            }
+            whole.resize(2, "-".to_owned());
             let warm = marginal(table, workload, jvm)
                 .zip(marginal(table, workload, ours))
                 .map(|(theirs, own)| cost(theirs.0, theirs.1) / own.0);
             let warm = warm.map_or("-".to_owned(), |ratio| format!("{ratio:.1} x"));
-            println!("| {workload} | {ours} | {jvm} | {whole:.1} x | {warm} |");
+            println!("| {workload} | {ours} | {jvm} | {} | {} | {warm} | {rss:.1} x |", whole[0], whole[1]);
         }
     }
 }
