@@ -333,6 +333,14 @@ impl TaskManager {
         Ok(())
     }
 
+    fn close_dirty(&mut self, id: TaskId) -> Result<(), StreamsError> {
+        if let Some(mut task) = self.forget(id)? {
+            task.close_dirty();
+        }
+        self.folders.remove(&id);
+        Ok(())
+    }
+
     /// Closes the tasks of partitions that are given up; they have been committed.
     pub(crate) fn close_revoked(&mut self, partitions: &[TopicPartition]) -> Result<(), StreamsError> {
         self.tasks_of(partitions).into_iter().try_for_each(|id| self.close_clean(id))
@@ -340,13 +348,7 @@ impl TaskManager {
 
     /// Closes the tasks of partitions that others may own already.
     pub(crate) fn close_lost(&mut self, partitions: &[TopicPartition]) -> Result<(), StreamsError> {
-        for id in self.tasks_of(partitions) {
-            if let Some(mut task) = self.forget(id)? {
-                task.close_dirty();
-            }
-            self.folders.remove(&id);
-        }
-        Ok(())
+        self.tasks_of(partitions).into_iter().try_for_each(|id| self.close_dirty(id))
     }
 
     /// Closes all tasks after a commit.
@@ -356,13 +358,7 @@ impl TaskManager {
 
     /// Closes all tasks after a failure.
     pub(crate) fn close_all_dirty(&mut self) -> Result<(), StreamsError> {
-        for id in self.ids() {
-            if let Some(mut task) = self.forget(id)? {
-                task.close_dirty();
-            }
-            self.folders.remove(&id);
-        }
-        Ok(())
+        self.ids().into_iter().try_for_each(|id| self.close_dirty(id))
     }
 
     /// Says where to begin in partitions without a usable offset: as their source or the configuration says.

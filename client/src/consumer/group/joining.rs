@@ -12,6 +12,7 @@ use protocol::api::{ApiKey, ErrorCode, Request};
 use super::{Group, State, Wanted};
 use crate::client::Lane;
 use crate::client::Lookup;
+use crate::connection::Connection;
 use crate::consumer::assignor::{
     Assignment, Assignor, ClusterMetadata, GroupAssignment, GroupMember, GroupSubscription, Subscription,
 };
@@ -27,11 +28,17 @@ use crate::wire::{expect_response, text};
 
 const PROTOCOL_TYPE: &str = "consumer";
 
+/// For how long JoinGroup and SyncGroup may be answered late: the broker waits for all members, at most the longest of their
+/// `max.poll.interval.ms`.
+fn rebalance_timeout_ms(context: &Context<'_>) -> i64 {
+    let timeout_ms = i64::from(context.config.max_poll_interval_ms).saturating_add(5_000);
+    timeout_ms.max(context.client.config().request_timeout_ms)
+}
+
 impl Group {
     /// Sends JoinGroup, or takes its answer.
     pub(super) fn joining(&mut self, context: &mut Context<'_>, lane: &Lane) -> Step {
-        let State::Joining { call } = &mut self.state else { return Step::IDLE };
-        if call.is_none() {
+        if matches!(self.state, State::Joining { call: None }) {
             if self.topics.is_empty() && matches!(self.wanted, Wanted::Names) {
                 self.state = State::Idle;
                 return Step::IDLE;
@@ -39,21 +46,14 @@ impl Group {
             if context.now.ticks_ms < self.not_before {
                 return Step::at(self.not_before);
             }
-            let connection = match coordinator(context, lane, &self.member.group_id) {
-                Lookup::Ready(connection) => connection,
-                Lookup::Wait { until_ticks_ms } => return Step { did_work: false, next_wake_ticks_ms: until_ticks_ms },
-                Lookup::Failed(error) => return self.refuse(context, error),
-            };
-            let version = match connection.version(ApiKey::JoinGroup) {
-                Ok(version) => version,
-                Err(error) => return self.refuse(context, error),
+            let (connection, version) = match self.reach_coordinator(context, lane, ApiKey::JoinGroup) {
+                Ok(reached) => reached,
+                Err(step) => return step,
             };
             let reason = self.rejoin.take();
             self.keep_alive.end();
             let request = join_request(context, &self.member, &mut self.assignors, &self.topics, version, reason);
-            // The broker waits for all members, at most the longest of their max.poll.interval.ms.
-            let timeout_ms = i64::from(context.config.max_poll_interval_ms).saturating_add(5_000);
-            let timeout_ms = timeout_ms.max(context.client.config().request_timeout_ms);
+            let timeout_ms = rebalance_timeout_ms(context);
             let sent = connection.send_within(Request::JoinGroup(request), version, timeout_ms, context.now);
             self.state = State::Joining { call: Some(sent) };
         }
@@ -66,6 +66,26 @@ impl Group {
             Err(error) => return self.again(context, ErrorCode::NetworkException, &error.to_string()),
         };
         self.joined(context, response)
+    }
+
+    /// The coordinator's connection and the version in which it takes `api`; without them, how the step ends.
+    fn reach_coordinator(
+        &mut self,
+        context: &mut Context<'_>,
+        lane: &Lane,
+        api: ApiKey,
+    ) -> Result<(Arc<Connection>, i16), Step> {
+        let connection = match coordinator(context, lane, &self.member.group_id) {
+            Lookup::Ready(connection) => connection,
+            Lookup::Wait { until_ticks_ms } => {
+                return Err(Step { did_work: false, next_wake_ticks_ms: until_ticks_ms });
+            }
+            Lookup::Failed(error) => return Err(self.refuse(context, error)),
+        };
+        match connection.version(api) {
+            Ok(version) => Ok((connection, version)),
+            Err(error) => Err(self.refuse(context, error)),
+        }
     }
 
     fn joined(&mut self, context: &mut Context<'_>, response: JoinGroupResponse) -> Step {
@@ -166,17 +186,12 @@ impl Group {
 
     /// Sends SyncGroup, or takes its answer.
     pub(super) fn syncing(&mut self, context: &mut Context<'_>, lane: &Lane) -> Step {
-        let State::Syncing { call, assignments } = &mut self.state else { return Step::IDLE };
-        if call.is_none() {
-            let connection = match coordinator(context, lane, &self.member.group_id) {
-                Lookup::Ready(connection) => connection,
-                Lookup::Wait { until_ticks_ms } => return Step { did_work: false, next_wake_ticks_ms: until_ticks_ms },
-                Lookup::Failed(error) => return self.refuse(context, error),
+        if matches!(self.state, State::Syncing { call: None, .. }) {
+            let (connection, version) = match self.reach_coordinator(context, lane, ApiKey::SyncGroup) {
+                Ok(reached) => reached,
+                Err(step) => return step,
             };
-            let version = match connection.version(ApiKey::SyncGroup) {
-                Ok(version) => version,
-                Err(error) => return self.refuse(context, error),
-            };
+            let State::Syncing { call, assignments } = &mut self.state else { return Step::IDLE };
             let mut request = SyncGroupRequest::default();
             request.group_id = GroupId(text(&self.member.group_id));
             request.generation_id = self.member.generation;
@@ -190,11 +205,10 @@ impl Group {
                 assignment.assignment = bytes;
                 request.assignments.push(assignment);
             }
-            let timeout_ms = i64::from(context.config.max_poll_interval_ms).saturating_add(5_000);
-            let timeout_ms = timeout_ms.max(context.client.config().request_timeout_ms);
+            let timeout_ms = rebalance_timeout_ms(context);
             *call = Some(connection.send_within(Request::SyncGroup(request), version, timeout_ms, context.now));
         }
-        let Some(sent) = call else { return Step::IDLE };
+        let State::Syncing { call: Some(sent), .. } = &mut self.state else { return Step::IDLE };
         let Some(result) = sent.poll(context.now, context.waker) else { return Step::at(sent.deadline_ticks_ms()) };
         let address = sent.connection().address().to_owned();
         let step = Step { did_work: true, next_wake_ticks_ms: None };
