@@ -10,10 +10,13 @@ use storage::log::LogConfig;
 
 use self::settings::invalid;
 use crate::error::StreamsError;
+use crate::processor::extractor::DefaultExtractor;
 use crate::processor::handlers::{DeserializationHandler, LogAndContinue, ProcessingHandler, ProductionHandler};
 use crate::runtime::check_client_setting;
+use crate::store::Storage;
 use crate::task::shared::Handlers;
-use crate::topology::AutoOffsetReset;
+use crate::topology::builder::check_name;
+use crate::topology::{AutoOffsetReset, Optimization};
 
 mod settings;
 
@@ -95,6 +98,12 @@ impl StreamsConfig {
             settings::find(name).ok_or_else(|| settings::unknown(name))?.check(&value)?;
         }
         self.set_handler(name, &value)?;
+        match name {
+            "topology.optimization" => drop(Optimization::parse(&value)?),
+            "default.timestamp.extractor" => drop(DefaultExtractor::named(&value)?),
+            "errors.dead.letter.queue.topic.name" => check_name("dead letter topic", &value)?,
+            _ => {}
+        }
         Arc::make_mut(&mut self.values).insert(name.to_owned(), value);
         Ok(self)
     }
@@ -213,6 +222,37 @@ impl StreamsConfig {
             Some(policy) if policy.eq_ignore_ascii_case("latest") => AutoOffsetReset::Latest,
             Some(policy) if policy.eq_ignore_ascii_case("none") => AutoOffsetReset::None,
             _ => AutoOffsetReset::Earliest,
+        }
+    }
+
+    /// `errors.dead.letter.queue.topic.name`: where records go that could not be read, processed or written.
+    pub fn dead_letter_topic(&self) -> Option<&str> {
+        self.get("errors.dead.letter.queue.topic.name")
+    }
+
+    /// `default.timestamp.extractor`: how sources that say nothing of it get timestamps.
+    pub fn default_timestamp_extractor(&self) -> DefaultExtractor {
+        // Checked when it was set.
+        let given = self.get("default.timestamp.extractor").and_then(|name| DefaultExtractor::named(name).ok());
+        given.unwrap_or_default()
+    }
+
+    /// `ensure.explicit.internal.resource.naming`: whether the DSL refuses stores and internal topics with generated names.
+    pub fn ensure_explicit_internal_resource_naming(&self) -> bool {
+        self.get("ensure.explicit.internal.resource.naming").is_some_and(|text| text.eq_ignore_ascii_case("true"))
+    }
+
+    /// `topology.optimization`.
+    pub fn topology_optimization(&self) -> Optimization {
+        // Checked when it was set.
+        self.get("topology.optimization").and_then(|text| Optimization::parse(text).ok()).unwrap_or_default()
+    }
+
+    /// `default.dsl.store`: where stores of the DSL are kept that say nothing of it.
+    pub fn default_dsl_store(&self) -> Storage {
+        match self.get("default.dsl.store") {
+            Some(store) if store.eq_ignore_ascii_case("in_memory") => Storage::InMemory,
+            _ => Storage::Persistent,
         }
     }
 

@@ -27,7 +27,8 @@ pub use collector::{Collector, CollectorRef, TopicHandle};
 pub use config::StreamsConfig;
 pub use error::{BoxError, ErrorKind, StreamsError};
 pub use processor::{
-    Processor, ProcessorContext, PunctuationType, Receive, RecordMetadata, ScheduleId, TimestampExtractor,
+    FixedKeyContext, FixedKeyProcessor, FixedKeyRecord, Processor, ProcessorContext, PunctuationType, Receive,
+    RecordMetadata, ScheduleId, TimestampExtractor,
 };
 pub use protocol::record::{Header, Headers};
 pub use record::{Change, Record};

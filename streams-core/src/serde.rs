@@ -15,6 +15,10 @@ use uuid::Uuid;
 
 use crate::windowed::{Window, Windowed};
 
+mod list;
+
+pub use list::{FixedSize, ListSerde};
+
 /// Why bytes could not be made typed, or a value could not be made bytes.
 #[derive(Debug, thiserror::Error)]
 pub enum SerdeError {

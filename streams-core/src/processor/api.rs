@@ -6,6 +6,7 @@ use crate::error::BoxError;
 use crate::processor::context::ProcessorContext;
 use crate::processor::punctuation::ScheduleId;
 use crate::record::Record;
+use crate::store::builder::StoreBuilderRef;
 
 /// A step of a topology: takes records of `KIn, VIn` and forwards any number of records of `KOut, VOut`.
 ///
@@ -68,10 +69,50 @@ pub trait Processor<KIn, VIn, KOut, VOut>: 'static {
 pub trait ProcessorSupplier<P>: Send + Sync + 'static {
     /// A new processor.
     fn get(&self) -> P;
+
+    /// Stores that come with the processor: the topology adds them and connects them to its node.
+    fn stores(&self) -> Vec<StoreBuilderRef> {
+        Vec::new()
+    }
 }
 
 impl<P, F: Fn() -> P + Send + Sync + 'static> ProcessorSupplier<P> for F {
     fn get(&self) -> P {
         self()
+    }
+}
+
+/// A supplier that brings stores for its processor.
+///
+/// ```
+/// use std::sync::Arc;
+/// use streams_core::processor::{ProcessorSupplier, WithStores};
+/// use streams_core::serde::{I64Serde, StringSerde};
+/// use streams_core::store::Stores;
+///
+/// let store = Arc::new(Stores::key_value::<String, i64>("counts", StringSerde, I64Serde));
+/// let supplier = WithStores::new(|| "a processor", [store as _]);
+/// assert_eq!(ProcessorSupplier::stores(&supplier).len(), 1);
+/// ```
+#[derive(Clone)]
+pub struct WithStores<S> {
+    supplier: S,
+    stores: Vec<StoreBuilderRef>,
+}
+
+impl<S> WithStores<S> {
+    /// `supplier` and the stores that its processors use.
+    pub fn new(supplier: S, stores: impl IntoIterator<Item = StoreBuilderRef>) -> Self {
+        Self { supplier, stores: stores.into_iter().collect() }
+    }
+}
+
+impl<P, S: ProcessorSupplier<P>> ProcessorSupplier<P> for WithStores<S> {
+    fn get(&self) -> P {
+        self.supplier.get()
+    }
+
+    fn stores(&self) -> Vec<StoreBuilderRef> {
+        [self.supplier.stores(), self.stores.clone()].concat()
     }
 }

@@ -156,7 +156,9 @@ pub(crate) fn failed(task: &TaskShared, node: &str, error: BoxError) -> Result<(
         offset: position.as_ref().map_or(-1, |(_, offset)| *offset),
         timestamp: task.context_timestamp(),
     };
-    match task.handlers().processing.handle(&context, &*error) {
+    let response = task.handlers().processing.handle(&context, &*error);
+    task.dead_letter(ErrorKind::Processing, &*error, context.timestamp, None)?;
+    match response {
         ErrorResponse::Resume => {
             task.count_dropped();
             Ok(())

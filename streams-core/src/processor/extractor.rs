@@ -1,9 +1,11 @@
 //! Which timestamp a source record gets.
 
+use std::sync::Arc;
+
 use base::{Offset, PartitionId, Timestamp};
 use protocol::record::Headers;
 
-use crate::error::BoxError;
+use crate::error::{BoxError, ErrorKind, StreamsError};
 
 /// A source record as an extractor sees it, already typed.
 #[derive(Debug)]
@@ -103,5 +105,51 @@ impl<K, V> TimestampExtractor<K, V> for UsePartitionTime {
 impl<K, V> TimestampExtractor<K, V> for WallclockTimestamp {
     fn extract(&self, _: &SourceRecord<'_, K, V>, _: Timestamp, wall_clock: Timestamp) -> Result<Timestamp, BoxError> {
         Ok(wall_clock)
+    }
+}
+
+/// One of the extractors above, by the name that Kafka Streams gives it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DefaultExtractor {
+    /// [`FailOnInvalidTimestamp`].
+    #[default]
+    FailOnInvalid,
+    /// [`LogAndSkipOnInvalidTimestamp`].
+    LogAndSkipOnInvalid,
+    /// [`UsePartitionTime`].
+    UsePartitionTime,
+    /// [`WallclockTimestamp`].
+    Wallclock,
+}
+
+impl DefaultExtractor {
+    /// By the last part of the class's name.
+    ///
+    /// # Errors
+    /// None of them has that name.
+    pub fn named(class: &str) -> Result<Self, StreamsError> {
+        Ok(match class.rsplit('.').next().unwrap_or(class) {
+            "FailOnInvalidTimestamp" => Self::FailOnInvalid,
+            "LogAndSkipOnInvalidTimestamp" => Self::LogAndSkipOnInvalid,
+            "UsePartitionTimeOnInvalidTimestamp" => Self::UsePartitionTime,
+            "WallclockTimestampExtractor" => Self::Wallclock,
+            _ => {
+                let message = format!(
+                    "default.timestamp.extractor must be FailOnInvalidTimestamp, LogAndSkipOnInvalidTimestamp, \
+                     UsePartitionTimeOnInvalidTimestamp or WallclockTimestampExtractor, not {class}; others are given to sources"
+                );
+                return Err(StreamsError::new(ErrorKind::Config, message));
+            }
+        })
+    }
+
+    /// For records of these types.
+    pub(crate) fn extractor<K, V>(self) -> Arc<dyn TimestampExtractor<K, V>> {
+        match self {
+            Self::FailOnInvalid => Arc::new(FailOnInvalidTimestamp),
+            Self::LogAndSkipOnInvalid => Arc::new(LogAndSkipOnInvalidTimestamp),
+            Self::UsePartitionTime => Arc::new(UsePartitionTime),
+            Self::Wallclock => Arc::new(WallclockTimestamp),
+        }
     }
 }

@@ -1,21 +1,23 @@
 //! The Processor API: what user code implements ([`api`]), what it is handed ([`context`]), how nodes are joined
-//! ([`chain`]), schedules ([`punctuation`]), timestamps of source records ([`extractor`]) and what happens to errors
+//! ([`chain`]), schedules ([`punctuation`]), processors that keep the key ([`fixed_key`]), timestamps of source records ([`extractor`]) and what happens to errors
 //! ([`handlers`]).
 
 pub mod api;
 pub mod chain;
 pub mod context;
 pub mod extractor;
+pub mod fixed_key;
 pub mod handlers;
 pub mod punctuation;
 
-pub use api::{Processor, ProcessorSupplier};
+pub use api::{Processor, ProcessorSupplier, WithStores};
 pub use chain::{Children, Receive};
 pub use context::{ProcessorContext, RecordMetadata};
 pub use extractor::{
-    FailOnInvalidTimestamp, LogAndSkipOnInvalidTimestamp, SourceRecord, TimestampExtractor, UsePartitionTime,
-    WallclockTimestamp,
+    DefaultExtractor, FailOnInvalidTimestamp, LogAndSkipOnInvalidTimestamp, SourceRecord, TimestampExtractor,
+    UsePartitionTime, WallclockTimestamp,
 };
+pub use fixed_key::{FixedKey, FixedKeyContext, FixedKeyProcessor, FixedKeyRecord, FixedKeySupplier};
 pub use handlers::{
     DeserializationHandler, ErrorContext, ErrorResponse, LogAndContinue, LogAndFail, ProcessingHandler,
     ProductionHandler,

@@ -1,5 +1,6 @@
 //! Settings of the clients of an application: defaults that fit streams, then the application's own (`request.timeout.ms`), then those
-//! behind a client's prefix (`producer.`, `consumer.`, `main.consumer.`, `restore.consumer.`, `admin.`).
+//! behind a client's prefix (`producer.`, `consumer.`, `main.consumer.`, `restore.consumer.`,
+//! `global.consumer.`, `admin.`).
 //!
 //! Threads share one client and so its connections, each of their cores with a `client.id` of its own; administration has another.
 
@@ -20,6 +21,7 @@ const REFUSED: &[(&str, &[&str], &str)] = &[
     ("consumer.", &["max.poll.records"], "whole batches are taken: use buffered.records.per.partition"),
     ("consumer.", &["exclude.internal.topics"], "topics are read by name: leave it out"),
     ("restore.consumer.", NAMES_OF_MEMBERS, "changelogs are read outside any group: use main.consumer."),
+    ("global.consumer.", NAMES_OF_MEMBERS, "global stores are read outside any group: use main.consumer."),
     ("producer.", &["max.block.ms"], "a stream thread does not block to send: use producer.buffer.memory"),
     ("admin.", NAMES_OF_SOCKETS, "the application's clients connect as the Client that it is given: set it there"),
 ];
@@ -29,8 +31,7 @@ const NAMES_OF_SOCKETS: &[&str] =
     &["bootstrap.servers", "send.buffer.bytes", "receive.buffer.bytes", "security.protocol"];
 
 /// Prefixes of what is not built yet.
-const NOT_BUILT: &[(&str, &str)] =
-    &[("global.consumer.", "global stores are not run yet"), ("client.tag.", "standby replicas are not built yet")];
+const NOT_BUILT: &[(&str, &str)] = &[("client.tag.", "standby replicas are not built yet")];
 
 /// Whether `name` has the prefix of a client.
 ///
@@ -40,7 +41,7 @@ pub(crate) fn check_client_setting(name: &str, value: &str) -> Result<bool, Stre
     if let Some((_, reason)) = NOT_BUILT.iter().find(|(prefix, _)| name.starts_with(prefix)) {
         return Err(StreamsError::new(ErrorKind::Config, format!("{name} has no effect: {reason}")));
     }
-    let prefixes = ["main.consumer.", "restore.consumer.", "consumer.", "producer.", "admin."];
+    let prefixes = ["main.consumer.", "restore.consumer.", "global.consumer.", "consumer.", "producer.", "admin."];
     let Some(prefix) = prefixes.into_iter().find(|prefix| name.starts_with(prefix)) else { return Ok(false) };
     let key = &name[prefix.len()..];
     if let Some((_, _, advice)) = REFUSED.iter().find(|(part, names, _)| prefix.ends_with(part) && names.contains(&key))
@@ -161,6 +162,18 @@ pub(crate) fn restore_consumer(config: &StreamsConfig, thread: &str) -> Result<C
         .max_partition_fetch_bytes(2 << 20)
         .fetch_buffer_bytes(8usize << 20);
     overridden(settings, config, &["consumer.", "restore.consumer."])
+}
+
+/// The consumer of the topics of global stores.
+pub(crate) fn global_consumer(config: &StreamsConfig, thread: &str) -> Result<ConsumerConfig, StreamsError> {
+    let settings = ConsumerConfig::default()
+        .client_id(Some(format!("{thread}-global-consumer")))
+        .enable_auto_commit(false)
+        .auto_offset_reset(OffsetReset::None)
+        .fetch_max_bytes(8 << 20)
+        .max_partition_fetch_bytes(2 << 20)
+        .fetch_buffer_bytes(8usize << 20);
+    overridden(settings, config, &["consumer.", "global.consumer."])
 }
 
 fn overridden(

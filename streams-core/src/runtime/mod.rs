@@ -8,6 +8,7 @@ pub mod assignor;
 mod balance;
 mod client_settings;
 mod commit;
+mod global_thread;
 mod producer_collector;
 mod purge;
 mod restore;

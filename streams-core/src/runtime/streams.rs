@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::task::{Wake, Waker};
 use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use storage::state::Backend;
 
 use super::application::{Application, Hooks, RestoreEvent, State, ThreadState, UncaughtErrorResponse};
 use super::client_settings;
+use super::global_thread;
 use super::setup::set_up;
 use super::state_directory::StateDirectory;
 use super::stream_thread::StreamThread;
@@ -26,6 +28,8 @@ use crate::config::StreamsConfig;
 use crate::error::{ErrorKind, StreamsError};
 use crate::store::StateStore;
 use crate::topology::{BuiltTopology, Topology};
+
+mod global;
 
 /// How long a failed thread tries to leave its group before it is given up.
 const LEAVING_MS: i64 = 3_000;
@@ -44,12 +48,21 @@ struct Shared {
     application: Arc<Application>,
     lanes: Vec<Lane>,
     closing: AtomicBool,
+    /// Stream threads at work: global stores are kept until there is none.
+    working: AtomicUsize,
+    global_waker: Mutex<Option<Waker>>,
 }
 
 /// Wakes a parked thread.
 struct Unpark {
     thread: Thread,
     notified: AtomicBool,
+}
+
+impl Unpark {
+    fn this_thread() -> Arc<Self> {
+        Arc::new(Self { thread: std::thread::current(), notified: AtomicBool::new(false) })
+    }
 }
 
 impl Wake for Unpark {
@@ -143,8 +156,16 @@ impl StreamsBuilder {
         let process_id = directory.process_id();
         let client = client_settings::threads(&self.config, &self.client, process_id)?;
         let admin = Admin::new(client_settings::admin(&self.config, &self.client, process_id)?);
+        let built = if built.has_patterns() { block_on(with_topics(&built, &admin))? } else { built };
         Ok(Application::new(built, (client, admin), directory, backend, self.metrics, self.hooks))
     }
+}
+
+/// The topology with the topics that patterns match now.
+async fn with_topics(built: &BuiltTopology, admin: &Admin) -> Result<Arc<BuiltTopology>, StreamsError> {
+    let topics = admin.list_topics().await.map_err(|error| StreamsError::caused_by(ErrorKind::Unavailable, error))?;
+    let names = topics.into_iter().filter(|topic| !topic.internal).map(|topic| topic.name.to_string());
+    Ok(built.where_exist(&names.collect::<Vec<_>>()))
 }
 
 #[cfg(feature = "rocksdb")]
@@ -191,17 +212,36 @@ impl Streams {
     fn run(application: Arc<Application>) -> Result<Self, StreamsError> {
         let count = application.built.config().num_stream_threads();
         let lanes = (0..count).map(|_| Lane::default()).collect();
-        let shared = Arc::new(Shared { application, lanes, closing: AtomicBool::new(false) });
+        let bounds = block_on(global_thread::bounds(&application))?;
+        let shared = Arc::new(Shared {
+            application,
+            lanes,
+            closing: AtomicBool::new(false),
+            working: AtomicUsize::new(0),
+            global_waker: Mutex::default(),
+        });
         shared.application.become_state(State::Rebalancing);
         let mut streams = Self { shared, threads: Vec::new() };
+        if streams.shared.application.built.subtopologies().iter().any(|sub| sub.is_global) {
+            let (shared, (tell, told)) = (Arc::clone(&streams.shared), mpsc::channel());
+            let name = format!("{}-global", shared.application.built.config().application_id());
+            let drive = move || global::drive_global(&shared, &bounds, tell);
+            let thread = std::thread::Builder::new().name(name).spawn(drive);
+            streams.threads.push(thread.map_err(|error| not_started(&error))?);
+            streams.wait_for_global_stores(&told)?;
+        }
         for index in 0..count {
             let shared = Arc::clone(&streams.shared);
             let name = format!("{}-{}", shared.application.built.config().application_id(), index + 1);
-            let thread =
-                std::thread::Builder::new().name(name).spawn(move || drive(&shared, index)).map_err(|error| {
-                    StreamsError::new(ErrorKind::Unavailable, format!("a stream thread could not be started: {error}"))
-                })?;
-            streams.threads.push(thread);
+            streams.shared.working.fetch_add(1, Ordering::AcqRel);
+            let spawned = std::thread::Builder::new().name(name).spawn(move || drive(&shared, index));
+            match spawned {
+                Ok(thread) => streams.threads.push(thread),
+                Err(error) => {
+                    streams.shared.working.fetch_sub(1, Ordering::AcqRel);
+                    return Err(not_started(&error));
+                }
+            }
         }
         Ok(streams)
     }
@@ -396,8 +436,15 @@ async fn caught_up(application: &Application) -> Result<bool, client::ClientErro
 }
 
 impl Shared {
+    fn wake_global(&self) {
+        if let Some(waker) = &*self.global_waker.lock() {
+            waker.wake_by_ref();
+        }
+    }
+
     fn begin_close(&self) {
         self.closing.store(true, Ordering::Release);
+        self.wake_global();
         for lane in &self.lanes {
             if let Some(waker) = &*lane.waker.lock() {
                 waker.wake_by_ref();
@@ -406,9 +453,13 @@ impl Shared {
     }
 }
 
+fn not_started(error: &std::io::Error) -> StreamsError {
+    StreamsError::new(ErrorKind::Unavailable, format!("a stream thread could not be started: {error}"))
+}
+
 /// What one OS thread does: builds stream threads, one after another if they are replaced, and runs them to their end.
 fn drive(shared: &Arc<Shared>, index: usize) {
-    let unpark = Arc::new(Unpark { thread: std::thread::current(), notified: AtomicBool::new(false) });
+    let unpark = Unpark::this_thread();
     let waker = Waker::from(Arc::clone(&unpark));
     *shared.lanes[index].waker.lock() = Some(waker.clone());
     loop {
@@ -435,6 +486,8 @@ fn drive(shared: &Arc<Shared>, index: usize) {
         shared.begin_close();
         break;
     }
+    shared.working.fetch_sub(1, Ordering::AcqRel);
+    shared.wake_global();
     shared.application.set_thread_state(index, ThreadState::Dead);
     *shared.lanes[index].waker.lock() = None;
     shared.lanes[index].jobs.lock().clear();

@@ -173,6 +173,8 @@ pub struct StoreContext {
     pub(crate) cache: Rc<ThreadCache>,
     /// Engine of persistent stores.
     pub(crate) backend: Backend,
+    /// Whether stores that leave it to the application are kept in memory.
+    pub(crate) in_memory_by_default: bool,
     pub(crate) changelog: Option<ChangelogPartition>,
     /// True where the changelog is the source topic itself: writes are not logged.
     pub(crate) source_is_changelog: bool,

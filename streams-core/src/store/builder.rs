@@ -22,6 +22,8 @@ pub enum Storage {
     Persistent,
     /// In memory; restored from the changelog at each start.
     InMemory,
+    /// As `default.dsl.store` says: persistent unless that is `in_memory`.
+    Application,
 }
 
 /// The changelog of a store.
@@ -69,7 +71,7 @@ pub trait StoreBuilder: Send + Sync + 'static {
     /// What the changelog's configuration follows from.
     fn kind(&self) -> StoreKind;
 
-    /// Whether its content survives the process.
+    /// Whether its content survives the process, unless the application's settings say otherwise.
     fn is_persistent(&self) -> bool;
 
     /// Makes the store of one task.
@@ -299,7 +301,7 @@ macro_rules! store_builder {
             }
 
             fn is_persistent(&self) -> bool {
-                self.common.storage == Storage::Persistent
+                self.common.storage != Storage::InMemory
             }
 
             fn build(&self, context: &StoreContext) -> Result<Rc<dyn StateStore>, StreamsError> {

@@ -28,7 +28,8 @@ pub(crate) fn store_failed(name: &str, error: StateError) -> StreamsError {
 /// Backend of a store and where in it.
 pub(crate) fn backend(common: &Common, context: &StoreContext) -> storage::state::Backend {
     match common.storage {
-        Storage::Persistent => context.backend.clone(),
+        Storage::Application if context.in_memory_by_default => storage::state::Backend::Memory,
+        Storage::Persistent | Storage::Application => context.backend.clone(),
         Storage::InMemory => storage::state::Backend::Memory,
     }
 }

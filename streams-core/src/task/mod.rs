@@ -2,6 +2,7 @@
 //! and the keeper of global stores ([`GlobalTask`]).
 
 pub mod changelog;
+pub(crate) mod dead_letters;
 pub mod global;
 mod id;
 pub mod metadata;

@@ -10,18 +10,21 @@ use storage::state::Backend;
 use crate::collector::ChangelogPartition;
 use crate::error::{ErrorKind, StreamsError};
 use crate::processor::chain::TaskNode;
-use crate::store::{StateStore, StoreContext, ThreadCache};
+use crate::store::{StateStore, Storage, StoreContext, ThreadCache};
 use crate::task::record_queue::SourceQueue;
 use crate::task::shared::TaskShared;
 use crate::topology::node::{ErasedChild, ErasedReceive, NodeKind, NodeSeed, QueueFactory, SourceTopics};
 use crate::topology::{BuiltTopology, SubTopology};
 
 /// The nodes of one task.
+#[derive(Default)]
 pub(crate) struct Nodes {
     /// Processors in insertion order, with their index in the topology.
     pub(crate) processors: Vec<(u32, Arc<str>, Box<dyn TaskNode>)>,
     /// One queue for each input partition, in the order given.
     pub(crate) queues: Vec<Box<dyn SourceQueue>>,
+    /// For more of them.
+    pub(crate) sources: Option<Sources>,
 }
 
 /// Opens the stores of a task, in the order of first use. A store that fails leaves the others to be dropped.
@@ -47,6 +50,7 @@ pub(crate) fn open_stores(
             task: Rc::clone(task),
             cache: Rc::clone(cache),
             backend: backend.clone(),
+            in_memory_by_default: built.config().default_dsl_store() == Storage::InMemory,
             changelog,
             source_is_changelog: entry.source_topic.is_some(),
             is_global: entry.is_global,
@@ -59,7 +63,7 @@ pub(crate) fn open_stores(
 
 /// Makes the nodes of a task: children before parents, since a node is made with its edges.
 pub(crate) fn build_nodes(
-    built: &BuiltTopology,
+    built: &Arc<BuiltTopology>,
     sub: &SubTopology,
     task: &Rc<TaskShared>,
     stores: &[Rc<dyn StateStore>],
@@ -95,26 +99,41 @@ pub(crate) fn build_nodes(
         }
     }
     processors.reverse();
+    let sources = Sources { built: Arc::clone(built), sub: sub.id, factories: sources };
     let mut queues = Vec::with_capacity(partitions.len());
-    for (source, partition) in partitions.iter().enumerate() {
-        let factory = sources.iter().find(|(index, _)| match &built.topology.nodes[*index].kind {
+    for (index, partition) in partitions.iter().enumerate() {
+        queues.push(sources.queue(index as u32, partition)?);
+    }
+    Ok(Nodes { processors, queues, sources: Some(sources) })
+}
+
+/// What makes the queues of a task.
+pub(crate) struct Sources {
+    built: Arc<BuiltTopology>,
+    sub: u32,
+    /// By index of the source's node, in reverse.
+    factories: Vec<(usize, Box<dyn QueueFactory>)>,
+}
+
+impl Sources {
+    /// The queue of input number `index`: of the source that names the topic, else of the first whose pattern matches.
+    pub(crate) fn queue(&self, index: u32, partition: &TopicPartition) -> Result<Box<dyn SourceQueue>, StreamsError> {
+        let reads = |node: usize, by_name: bool| match &self.built.topology.nodes[node].kind {
             NodeKind::Source { topics: SourceTopics::Names(topics), .. } => {
-                topics.iter().any(|topic| *built.topic_name(topic) == *partition.topic)
+                by_name && topics.iter().any(|topic| *self.built.topic_name(topic) == *partition.topic)
+            }
+            NodeKind::Source { topics: SourceTopics::Pattern(pattern), .. } => {
+                !by_name && pattern.matches(&partition.topic)
             }
             _ => false,
-        });
-        // A topic that no source names was matched by a pattern; with several such sources the first one reads it.
-        let by_pattern = || {
-            sources.iter().rev().find(|(index, _)| {
-                let kind = &built.topology.nodes[*index].kind;
-                matches!(kind, NodeKind::Source { topics: SourceTopics::Pattern(_), .. })
-            })
         };
-        let Some((_, factory)) = factory.or_else(by_pattern) else {
-            let message = format!("no source of sub-topology {} reads {partition}", sub.id);
-            return Err(StreamsError::new(ErrorKind::Topology, message));
-        };
-        queues.push(factory.queue(source as u32, partition.clone()));
+        let find = |by_name| self.factories.iter().rev().find(|(node, _)| reads(*node, by_name));
+        match find(true).or_else(|| find(false)) {
+            Some((_, factory)) => Ok(factory.queue(index, partition.clone())),
+            None => {
+                let message = format!("no source of sub-topology {} reads {partition}", self.sub);
+                Err(StreamsError::new(ErrorKind::Topology, message))
+            }
+        }
     }
-    Ok(Nodes { processors, queues })
 }

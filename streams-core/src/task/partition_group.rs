@@ -79,6 +79,11 @@ impl PartitionGroup {
         Self { inputs, by_time: TimeHeap::default(), buffered: 0, max_task_idle_ms }
     }
 
+    /// Adds an input.
+    pub(crate) fn add(&mut self, queue: Box<dyn SourceQueue>) {
+        self.inputs.push(Input { queue, lag: Lag::Unknown, deadline: None });
+    }
+
     pub(crate) fn index_of(&self, partition: &TopicPartition) -> Option<usize> {
         self.inputs.iter().position(|input| input.queue.partition() == partition)
     }

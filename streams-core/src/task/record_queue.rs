@@ -10,14 +10,15 @@ use std::sync::Arc;
 
 use base::{LeaderEpoch, Offset, Timestamp, TopicPartition};
 use bytes::Bytes;
-use protocol::record::{Headers, HeadersView, RecordBatch, RecordSlot, Records, batches};
+use protocol::record::{Headers, HeadersView, RecordBatch, RecordSlot, RecordView, Records, batches};
 
 use crate::error::{BoxError, ErrorKind, StreamsError};
 use crate::processor::chain::Children;
-use crate::processor::extractor::{FailOnInvalidTimestamp, SourceRecord, TimestampExtractor};
+use crate::processor::extractor::{SourceRecord, TimestampExtractor};
 use crate::processor::handlers::{ErrorContext, ErrorResponse};
 use crate::record::Record;
 use crate::serde::{SerdeError, SerdeRef};
+use crate::task::dead_letters::RawRecord;
 use crate::task::shared::TaskShared;
 use crate::topology::options::SourceOptions;
 
@@ -61,6 +62,8 @@ enum Head<K, V> {
 
 struct Queued<K, V> {
     head: Head<K, V>,
+    /// As it was read, where dead letters are kept.
+    raw: Option<Rc<RawRecord>>,
     timestamp: Timestamp,
     offset: Offset,
 }
@@ -102,13 +105,14 @@ impl<K, V> TypedQueue<K, V> {
         source: u32,
         partition: TopicPartition,
     ) -> Self {
+        let extractor = options.extractor.clone().unwrap_or_else(|| task.default_extractor().extractor());
         Self {
             name,
             task,
             children,
             key: Arc::clone(&options.key),
             value: Arc::clone(&options.value),
-            extractor: options.extractor.clone().unwrap_or_else(|| Arc::new(FailOnInvalidTimestamp)),
+            extractor,
             source,
             partition,
             waiting: VecDeque::new(),
@@ -166,11 +170,12 @@ impl<K, V> TypedQueue<K, V> {
             let record = match self.read(view.key, view.value, view.headers) {
                 Ok(record) => record,
                 Err(error) => {
-                    self.not_deserialized(error, &slot)?;
+                    self.not_deserialized(error, &slot, self.raw(view))?;
                     last_bad = Some(slot.offset);
                     continue;
                 }
             };
+            let raw = self.raw(view);
             let timestamp = self.extract(&record, &slot)?;
             if timestamp < 0 {
                 self.task.count_dropped();
@@ -178,10 +183,10 @@ impl<K, V> TypedQueue<K, V> {
                 continue;
             }
             let record = record.with_timestamp(timestamp);
-            self.head = Some(Queued { head: Head::Good(record), timestamp, offset: slot.offset });
+            self.head = Some(Queued { head: Head::Good(record), raw, timestamp, offset: slot.offset });
         }
         if let (None, Some(offset)) = (&self.head, last_bad) {
-            self.head = Some(Queued { head: Head::Bad, timestamp: -1, offset });
+            self.head = Some(Queued { head: Head::Bad, raw: None, timestamp: -1, offset });
         }
         Ok(())
     }
@@ -225,8 +230,21 @@ impl<K, V> TypedQueue<K, V> {
         })
     }
 
+    /// The record's own bytes, where dead letters are kept.
+    #[inline]
+    fn raw(&self, view: RecordView<'_>) -> Option<Rc<RawRecord>> {
+        self.task.dead_letter_topic()?;
+        let copy = |bytes: Option<&[u8]>| bytes.map(Bytes::copy_from_slice);
+        Some(Rc::new(RawRecord { key: copy(view.key), value: copy(view.value), headers: view.headers.to_headers() }))
+    }
+
     #[cold]
-    fn not_deserialized(&self, error: SerdeError, slot: &RecordSlot) -> Result<(), StreamsError> {
+    fn not_deserialized(
+        &self,
+        error: SerdeError,
+        slot: &RecordSlot,
+        raw: Option<Rc<RawRecord>>,
+    ) -> Result<(), StreamsError> {
         let context = ErrorContext {
             task: self.task.id(),
             node: &self.name,
@@ -235,7 +253,12 @@ impl<K, V> TypedQueue<K, V> {
             offset: slot.offset,
             timestamp: slot.timestamp,
         };
-        match self.task.handlers().deserialization.handle(&context, &error) {
+        let response = self.task.handlers().deserialization.handle(&context, &error);
+        if let Some(raw) = raw {
+            let place = (context.topic, context.partition, context.offset);
+            self.task.dead_letter(ErrorKind::Deserialization, &error, slot.timestamp, Some(((*raw).clone(), place)))?;
+        }
+        match response {
             ErrorResponse::Resume => {
                 self.task.count_dropped();
                 Ok(())
@@ -300,7 +323,12 @@ impl<K: Clone + 'static, V: Clone + 'static> SourceQueue for TypedQueue<K, V> {
 
     #[inline]
     fn process(&mut self) -> Result<(), BoxError> {
-        let Some(Queued { head: Head::Good(record), timestamp, offset }) = self.taken.take() else { return Ok(()) };
+        let Some(Queued { head: Head::Good(record), raw, timestamp, offset }) = self.taken.take() else {
+            return Ok(());
+        };
+        if raw.is_some() {
+            self.task.keep_raw(raw);
+        }
         self.task.set_source(self.source, offset);
         self.task.enter(timestamp);
         self.children.forward(record)

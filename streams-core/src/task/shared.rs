@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use base::metrics::{Counter, Metrics};
@@ -14,10 +15,12 @@ use protocol::record::Headers;
 
 use crate::collector::CollectorRef;
 use crate::error::{ErrorKind, StreamsError};
+use crate::processor::extractor::DefaultExtractor;
 use crate::processor::handlers::{DeserializationHandler, LogAndFail, ProcessingHandler, ProductionHandler};
 use crate::processor::punctuation::{PunctuationType, ScheduleId, Schedules};
 use crate::store::GlobalStores;
 use crate::task::TaskId;
+use crate::task::dead_letters::RawRecord;
 
 /// The exception handlers of an application.
 #[derive(Clone)]
@@ -62,6 +65,8 @@ pub(crate) struct TaskEnvironment {
     pub(crate) collector: CollectorRef,
     pub(crate) handlers: Handlers,
     pub(crate) globals: GlobalStores,
+    pub(crate) dead_letter_topic: Option<String>,
+    pub(crate) default_extractor: DefaultExtractor,
 }
 
 /// Two buffers that nodes and stores serialise into.
@@ -86,6 +91,8 @@ pub(crate) struct TaskShared {
     commit_requested: Cell<bool>,
     processor_metadata: RefCell<BTreeMap<String, i64>>,
     scratch: RefCell<Scratch>,
+    /// The record being processed as it was read, where dead letters are kept.
+    raw: RefCell<Option<Rc<RawRecord>>>,
 }
 
 impl TaskShared {
@@ -107,6 +114,7 @@ impl TaskShared {
             commit_requested: Cell::new(false),
             processor_metadata: RefCell::default(),
             scratch: RefCell::default(),
+            raw: RefCell::default(),
         }
     }
 
@@ -136,6 +144,18 @@ impl TaskShared {
 
     pub(crate) fn globals(&self) -> &GlobalStores {
         &self.environment.globals
+    }
+
+    pub(crate) fn default_extractor(&self) -> DefaultExtractor {
+        self.environment.default_extractor
+    }
+
+    pub(crate) fn dead_letter_topic(&self) -> Option<&str> {
+        self.environment.dead_letter_topic.as_deref()
+    }
+
+    pub(crate) fn raw(&self) -> &RefCell<Option<Rc<RawRecord>>> {
+        &self.raw
     }
 
     pub(crate) fn scratch(&self) -> &RefCell<Scratch> {
@@ -201,6 +221,7 @@ impl TaskShared {
         self.set_source(NO_SOURCE, -1);
         self.timestamp.set(timestamp);
         self.headers.replace(Headers::default());
+        self.raw.replace(None);
     }
 
     /// The whole present context.

@@ -8,12 +8,13 @@ use base::hash::HashMap;
 
 use crate::collector::{OutputRecord, TopicHandle};
 use crate::error::{BoxError, ErrorKind, StreamsError};
+use crate::processor::RecordMetadata;
 use crate::processor::chain::Receive;
 use crate::processor::handlers::{ErrorContext, ErrorResponse};
 use crate::record::Record;
 use crate::serde::{SerdeError, SerdeRef};
 use crate::task::shared::{Scratch, TaskShared};
-use crate::topology::options::{PartitionChoice, SinkOptions, StreamPartitioner, TopicNameExtractor};
+use crate::topology::options::{PartitionChoice, SinkOptions, StreamPartitioner, TopicContext, TopicNameExtractor};
 
 /// Where a sink writes.
 pub(crate) enum SinkTopic<K, V> {
@@ -147,7 +148,9 @@ impl<K, V> SinkNode<K, V> {
             offset: position.as_ref().map_or(-1, |(_, offset)| *offset),
             timestamp: record.timestamp,
         };
-        match self.task.handlers().production.handle(&context, &error) {
+        let response = self.task.handlers().production.handle(&context, &error);
+        self.task.dead_letter(ErrorKind::Serialization, &error, record.timestamp, None)?;
+        match response {
             ErrorResponse::Resume => {
                 self.task.count_dropped();
                 Ok(())
@@ -171,8 +174,14 @@ impl<K, V> Receive<K, V> for SinkNode<K, V> {
         match &self.targets {
             Targets::Fixed(target) => self.send(target, &record),
             Targets::Dynamic { extractor, known } => {
-                let topic =
-                    extractor.topic(record.key.as_ref(), record.value.as_ref(), record.timestamp, &record.headers);
+                let source = self.task.position().map(|(partition, offset)| RecordMetadata {
+                    topic: partition.topic,
+                    partition: partition.partition,
+                    offset,
+                });
+                let context =
+                    TopicContext { source: source.as_ref(), timestamp: record.timestamp, headers: &record.headers };
+                let topic = extractor.topic(record.key.as_ref(), record.value.as_ref(), &context);
                 let target = known.borrow().get(&topic).cloned();
                 let target = target.unwrap_or_else(|| {
                     let handle = self.task.collector().borrow_mut().topic(&topic);

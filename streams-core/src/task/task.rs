@@ -15,6 +15,7 @@ use storage::state::Backend;
 
 use crate::collector::CollectorRef;
 use crate::error::{ErrorKind, StreamsError};
+use crate::processor::handlers::LogAndFail;
 use crate::processor::punctuation::PunctuationType;
 use crate::store::{GlobalStores, StateStore, ThreadCache};
 use crate::task::changelog::{Changelog, Restored, restore_store};
@@ -26,6 +27,7 @@ use crate::task::{TaskId, TaskState};
 use crate::topology::{BuiltTopology, SubTopology};
 
 mod commit;
+mod inputs;
 
 /// What a task is given by the thread that owns it.
 #[derive(Clone)]
@@ -90,14 +92,23 @@ impl std::fmt::Debug for Task {
 }
 
 fn shared(built: &BuiltTopology, seams: &TaskSeams, id: TaskId) -> Rc<TaskShared> {
+    let mut handlers = built.config().handlers().clone();
+    let is_global = built.subtopology(id.subtopology).is_some_and(|sub| sub.is_global);
+    if is_global {
+        // A global store that leaves out updates would differ between processes.
+        handlers.processing = Arc::new(LogAndFail);
+    }
     Rc::new(TaskShared::new(TaskEnvironment {
         id,
         application_id: built.config().application_id().into(),
-        state_dir: seams.state_directory.join(id.to_string()),
+        state_dir: seams.state_directory.join(if is_global { "global".to_owned() } else { id.to_string() }),
         metrics: seams.metrics.clone(),
         collector: Rc::clone(&seams.collector),
-        handlers: built.config().handlers().clone(),
+        handlers,
         globals: seams.globals.clone(),
+        default_extractor: built.config().default_timestamp_extractor(),
+        // A global store's keeper has no producer.
+        dead_letter_topic: built.config().dead_letter_topic().filter(|_| !is_global).map(str::to_owned),
     }))
 }
 
@@ -124,7 +135,7 @@ impl Task {
             partitions,
             state: TaskState::Created,
             stores: Vec::new(),
-            nodes: Nodes { processors: Vec::new(), queues: Vec::new() },
+            nodes: Nodes::default(),
             group: PartitionGroup::new(Vec::new(), max_task_idle_ms),
             has_progress: false,
             has_committed: false,
@@ -252,62 +263,6 @@ impl Task {
             }
         }
         Ok(())
-    }
-
-    /// Queues fetched batches of an input partition; records below `from`, the offset that was asked for, are left out.
-    /// Nothing is copied; batches are decoded as their records are reached. Returns the number of records.
-    ///
-    /// # Errors
-    /// The batches are corrupt, or the first record cannot be read and the handler does not resume.
-    pub fn add_records(
-        &mut self,
-        partition: &TopicPartition,
-        fetched: &Bytes,
-        from: Offset,
-        now: Now,
-    ) -> Result<usize, StreamsError> {
-        self.shared.set_wall_clock(now.wall_ms);
-        let index = self.input(partition)?;
-        self.group.push(index, fetched, from)
-    }
-
-    fn input(&self, partition: &TopicPartition) -> Result<usize, StreamsError> {
-        self.group.index_of(partition).ok_or_else(|| {
-            StreamsError::new(ErrorKind::IllegalState, format!("{partition} is no input of this task"))
-                .in_task(self.id())
-        })
-    }
-
-    /// Tells how many records the broker still has of an input partition beyond those handed over (negative: unknown);
-    /// `max.task.idle.ms` waits by it.
-    ///
-    /// # Errors
-    /// The partition is no input of this task.
-    pub fn set_lag(&mut self, partition: &TopicPartition, lag: i64) -> Result<(), StreamsError> {
-        let index = self.input(partition)?;
-        self.group.set_lag(index, lag);
-        Ok(())
-    }
-
-    /// Tells that the consumer's position has moved to `offset` without delivering what lies before it (control records,
-    /// aborted transactions).
-    ///
-    /// # Errors
-    /// The partition is no input of this task.
-    pub fn advance_position(&mut self, partition: &TopicPartition, offset: Offset) -> Result<(), StreamsError> {
-        let index = self.input(partition)?;
-        self.group.queue_mut(index).advance_position(offset);
-        Ok(())
-    }
-
-    /// Records in the queue of an input partition: above `buffered.records.per.partition` it is to be paused.
-    pub fn buffered(&self, partition: &TopicPartition) -> usize {
-        self.group.index_of(partition).map_or(0, |index| self.group.queue(index).count())
-    }
-
-    /// Records in all its queues.
-    pub fn buffered_total(&self) -> usize {
-        self.group.buffered()
     }
 
     /// Whether a record can be processed now: one is there, and no empty partition has to be waited for.
@@ -456,7 +411,7 @@ impl Task {
         }
         self.group.clear();
         self.group = PartitionGroup::new(Vec::new(), 0);
-        self.nodes.processors.clear();
+        self.nodes = Nodes::default();
         self.stores.clear();
         self.marks.clear();
         self.shared.schedules().borrow_mut().clear();

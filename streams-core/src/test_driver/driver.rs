@@ -15,13 +15,14 @@ use storage::state::Backend;
 
 use crate::config::StreamsConfig;
 use crate::error::{ErrorKind, StreamsError};
+use crate::processor::handlers::LogAndContinue;
 use crate::serde::{DefaultSerde, Serde};
 use crate::store::{GlobalKeyValueStore, GlobalStores, KeyValueStore, SessionStore, StateStore, ThreadCache};
 use crate::store::{TimestampedKeyValueStore, TimestampedWindowStore, WindowStore};
 use crate::task::{GlobalTask, Task, TaskId, TaskSeams};
 use crate::test_driver::collector::{MemoryCollector, Produced};
 use crate::test_driver::{TestInputTopic, TestOutputTopic};
-use crate::topology::{BuiltTopology, Topology};
+use crate::topology::{BuiltTopology, SubTopology, Topology};
 
 /// Runs a topology in memory for tests.
 ///
@@ -54,6 +55,8 @@ pub(crate) struct Core {
     offsets: BTreeMap<String, Offset>,
     metrics: Metrics,
     now: Now,
+    /// The sub-topology, if it reads topics by pattern.
+    patterns: Option<SubTopology>,
 }
 
 /// Stores are written once so much waits in memory.
@@ -108,8 +111,11 @@ impl TopologyTestDriver {
             offsets: BTreeMap::new(),
             metrics,
             now,
+            patterns: None,
         };
-        core.open(&built, &seams)?;
+        // What cannot be read from a global store's topic is skipped here, whatever the handler, as Kafka Streams' driver does.
+        let lenient = config.with_deserialization_handler(LogAndContinue);
+        core.open(&built, &BuiltTopology::merged(topology, &lenient)?, &seams)?;
         Ok(Self { core: Rc::new(RefCell::new(core)) })
     }
 
@@ -235,12 +241,17 @@ impl TopologyTestDriver {
 }
 
 impl Core {
-    fn open(&mut self, built: &Arc<BuiltTopology>, seams: &TaskSeams) -> Result<(), StreamsError> {
+    fn open(
+        &mut self,
+        built: &Arc<BuiltTopology>,
+        lenient: &Arc<BuiltTopology>,
+        seams: &TaskSeams,
+    ) -> Result<(), StreamsError> {
         for sub in built.subtopologies() {
             let partitions: Vec<TopicPartition> =
                 sub.source_topics.iter().map(|topic| TopicPartition::new(topic.as_str(), 0)).collect();
             if sub.is_global {
-                self.globals.push(GlobalTask::open(built, sub.id, partitions, seams.clone(), self.now)?);
+                self.globals.push(GlobalTask::open(lenient, sub.id, partitions, seams.clone(), self.now)?);
             }
         }
         let Some(sub) = built.subtopology(0).filter(|sub| !sub.is_global && !sub.nodes.is_empty()) else {
@@ -254,6 +265,7 @@ impl Core {
             task.set_lag(&partition, 0)?;
         }
         self.task = Some(task);
+        self.patterns = Some(sub.clone()).filter(|sub| !sub.source_patterns.is_empty());
         // What `init` sent.
         self.commit()?;
         self.work()
@@ -283,6 +295,13 @@ impl Core {
         headers: &Headers,
     ) -> Result<bool, StreamsError> {
         let partition = TopicPartition::new(topic, 0);
+        if let Some(task) = &mut self.task
+            && !task.input_partitions().contains(&partition)
+            && self.patterns.as_ref().is_some_and(|sub| sub.matches(topic))
+        {
+            task.add_input(partition.clone())?;
+            task.set_lag(&partition, 0)?;
+        }
         let in_task = self.task.as_ref().is_some_and(|task| task.input_partitions().contains(&partition));
         let global = self.globals.iter().position(|global| global.partitions().contains(&partition));
         if !in_task && global.is_none() {

@@ -11,7 +11,9 @@ use crate::store::{Logging, StoreBuilder};
 use crate::task::sink::SinkTopic;
 use crate::topology::describe;
 use crate::topology::node::{EdgeType, Node, NodeKind, SourceTopics, TypedProcessor, TypedSink, TypedSource};
+use crate::topology::optimization::Optimization;
 use crate::topology::options::{RepartitionOptions, SinkOptions, SourceOptions, TopicNameExtractor};
+use crate::topology::pattern::TopicPattern;
 
 /// Limit of Kafka on the length of topic names.
 const NAME_LENGTH_MAX: usize = 249;
@@ -61,6 +63,35 @@ pub struct Topology {
     pub(crate) repartition: BTreeMap<String, RepartitionOptions>,
     /// Groups of source names whose topics must have the same partitions.
     pub(crate) copartitions: Vec<Vec<String>>,
+    /// How it was optimised; `None` if it was made by name.
+    pub(crate) optimization: Option<Optimization>,
+    redirects: Redirects,
+}
+
+/// Parents that nodes get in place of those that they name.
+#[doc(hidden)]
+#[derive(Clone, Default)]
+pub struct Redirects {
+    /// In place of a source that is not made, where sources are compared.
+    pub sources: BTreeMap<String, String>,
+    /// In place of a source that is not made, as a parent.
+    pub outputs: BTreeMap<String, String>,
+    /// In place of a parent (second), for one child (first).
+    pub edges: BTreeMap<(String, String), String>,
+}
+
+impl Redirects {
+    fn source<'a>(&'a self, name: &'a str) -> &'a str {
+        self.sources.get(name).map_or(name, String::as_str)
+    }
+
+    fn parent<'a>(&'a self, child: &str, parent: &'a str) -> &'a str {
+        let parent = self.outputs.get(parent).map_or(parent, String::as_str);
+        if self.edges.is_empty() {
+            return parent;
+        }
+        self.edges.get(&(child.to_owned(), parent.to_owned())).map_or(parent, String::as_str)
+    }
 }
 
 fn invalid(message: impl Into<String>) -> StreamsError {
@@ -118,10 +149,11 @@ impl Topology {
         self.add_node(name, NodeKind::Source { topics: SourceTopics::Names(topics), factory }, &[])
     }
 
-    /// Adds a source that reads every topic whose whole name matches the regular expression `pattern`.
+    /// Adds a source that reads every topic whose whole name matches the regular expression `pattern` when the application starts (in the
+    /// test driver: when a record is piped into it).
     ///
     /// # Errors
-    /// The name is taken.
+    /// The name is taken, or the pattern is no regular expression.
     pub fn add_pattern_source<K: Clone + 'static, V: Clone + 'static>(
         &mut self,
         name: &str,
@@ -129,7 +161,7 @@ impl Topology {
         pattern: &str,
     ) -> Result<&mut Self, StreamsError> {
         let factory = Arc::new(TypedSource { options });
-        let topics = SourceTopics::Pattern(pattern.to_owned());
+        let topics = SourceTopics::Pattern(TopicPattern::new(pattern)?);
         self.add_node(name, NodeKind::Source { topics, factory }, &[])
     }
 
@@ -153,8 +185,13 @@ impl Topology {
         if parents.is_empty() {
             return Err(invalid(format!("processor {name} needs at least one parent")));
         }
+        let stores = supplier.stores();
         let factory = Arc::new(TypedProcessor::<_, P, KIn, VIn, KOut, VOut>::new(supplier));
-        self.add_node(name, NodeKind::Processor { stores: BTreeSet::new(), factory }, parents)
+        self.add_node(name, NodeKind::Processor { stores: BTreeSet::new(), factory }, parents)?;
+        for store in stores {
+            self.add_shared_state_store(store, &[name])?;
+        }
+        Ok(self)
     }
 
     /// Adds a sink that writes `topic`; a topic named by [`Topology::add_repartition_topic`] gets the application's
@@ -207,7 +244,8 @@ impl Topology {
         }
         let mut indexes = Vec::with_capacity(parents.len());
         for parent in parents {
-            let Some(&index) = self.by_name.get(*parent) else {
+            let parent = self.redirects.parent(name, parent);
+            let Some(&index) = self.by_name.get(parent) else {
                 return Err(invalid(format!("{name} names the parent {parent}, which is not added yet")));
             };
             if !indexes.contains(&index) {
@@ -334,7 +372,27 @@ impl Topology {
         K: Clone + 'static,
         V: Clone + 'static,
     {
-        let builder: StoreBuilderRef = Arc::new(builder);
+        self.add_shared_global_store(Arc::new(builder), source, options, topic, processor, supplier)
+    }
+
+    /// As [`Topology::add_global_store`] with a shared builder.
+    ///
+    /// # Errors
+    /// As [`Topology::add_global_store`].
+    pub fn add_shared_global_store<P, K, V>(
+        &mut self,
+        builder: StoreBuilderRef,
+        source: &str,
+        options: SourceOptions<K, V>,
+        topic: &str,
+        processor: &str,
+        supplier: impl ProcessorSupplier<P>,
+    ) -> Result<&mut Self, StreamsError>
+    where
+        P: Processor<K, V, (), ()>,
+        K: Clone + 'static,
+        V: Clone + 'static,
+    {
         let name = builder.name().to_owned();
         check_name("store name", &name)?;
         if self.stores.contains_key(&name) {
@@ -417,14 +475,44 @@ impl Topology {
     /// # Errors
     /// A source is unknown.
     pub fn copartition(&mut self, sources: &[&str]) -> Result<&mut Self, StreamsError> {
-        for source in sources {
+        let sources: Vec<&str> = sources.iter().map(|source| self.redirects.source(source)).collect();
+        for source in &sources {
             match self.by_name.get(*source).map(|&index| &self.nodes[index].kind) {
                 Some(NodeKind::Source { .. }) => {}
                 _ => return Err(invalid(format!("{source} is not a source that could be co-partitioned"))),
             }
         }
-        self.copartitions.push(sources.iter().map(|&source| source.to_owned()).collect());
+        let sources = sources.into_iter().map(str::to_owned).collect();
+        self.copartitions.push(sources);
         Ok(self)
+    }
+
+    /// Names of all nodes in the order in which they were added.
+    pub fn node_names(&self) -> Vec<&str> {
+        self.nodes.iter().map(|node| &*node.name).collect()
+    }
+
+    /// Names of all stores in the order in which they were added.
+    pub fn store_names(&self) -> Vec<&str> {
+        self.store_order.iter().map(String::as_str).collect()
+    }
+
+    /// Names of all repartition topics, without the application's prefix.
+    pub fn internal_topics(&self) -> Vec<&str> {
+        self.repartition.keys().map(String::as_str).collect()
+    }
+
+    /// Names of the parents of a node.
+    pub fn parents(&self, name: &str) -> Vec<&str> {
+        let node = self.by_name.get(name).map(|&index| &self.nodes[index]);
+        node.map_or_else(Vec::new, |node| node.parents.iter().map(|&parent| &*self.nodes[parent].name).collect())
+    }
+
+    /// For a builder that optimises: notes how, and where nodes added from now on go in place of where they say.
+    #[doc(hidden)]
+    pub fn set_optimization(&mut self, optimization: Optimization, redirects: Redirects) {
+        self.optimization = Some(optimization);
+        self.redirects = redirects;
     }
 
     /// The topology as text, in Kafka Streams' format.

@@ -6,13 +6,16 @@ pub mod builder;
 pub mod describe;
 pub mod internal_topics;
 pub(crate) mod node;
+pub mod optimization;
 pub mod options;
+pub(crate) mod pattern;
 pub mod sub_topology;
 
-pub use builder::Topology;
+pub use builder::{Redirects, Topology};
 pub use internal_topics::{InternalTopicConfig, InternalTopicKind};
+pub use optimization::Optimization;
 pub use options::{
-    AutoOffsetReset, PartitionChoice, RepartitionOptions, SinkOptions, SourceOptions, StreamPartitioner,
+    AutoOffsetReset, PartitionChoice, RepartitionOptions, SinkOptions, SourceOptions, StreamPartitioner, TopicContext,
     TopicNameExtractor, WindowedPartitioner,
 };
 pub use sub_topology::{BuiltTopology, SubTopology};

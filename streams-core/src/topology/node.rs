@@ -16,6 +16,7 @@ use crate::task::record_queue::{SourceQueue, TypedQueue};
 use crate::task::shared::TaskShared;
 use crate::task::sink::{SinkNode, SinkTopic};
 use crate::topology::options::{AutoOffsetReset, SinkOptions, SourceOptions};
+use crate::topology::pattern::TopicPattern;
 
 /// Types of the records on an edge.
 #[derive(Clone, Copy, Debug)]
@@ -205,10 +206,10 @@ impl<K: 'static, V: 'static> SinkFactory for TypedSink<K, V> {
 }
 
 /// Which topics a source reads.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum SourceTopics {
     Names(Vec<String>),
-    Pattern(String),
+    Pattern(TopicPattern),
 }
 
 /// A node by kind.

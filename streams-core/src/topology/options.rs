@@ -6,7 +6,7 @@ use base::{PartitionId, Timestamp};
 use protocol::record::{Headers, partition_for_key};
 use smallvec::SmallVec;
 
-use crate::processor::TimestampExtractor;
+use crate::processor::{RecordMetadata, TimestampExtractor};
 use crate::serde::{DefaultSerde, Serde, SerdeRef};
 use crate::windowed::Windowed;
 
@@ -174,10 +174,21 @@ impl<K, V> StreamPartitioner<Windowed<K>, V> for WindowedPartitioner<K> {
     }
 }
 
+/// What a topic can be chosen by besides key and value.
+#[derive(Clone, Copy, Debug)]
+pub struct TopicContext<'a> {
+    /// Source topic, partition and offset of the record being processed; `None` in punctuators.
+    pub source: Option<&'a RecordMetadata>,
+    /// Timestamp of the record to be written.
+    pub timestamp: Timestamp,
+    /// Its headers.
+    pub headers: &'a Headers,
+}
+
 /// Names the topic of each record of a dynamic sink.
 pub trait TopicNameExtractor<K, V>: Send + Sync {
     /// The topic; it must exist.
-    fn topic(&self, key: Option<&K>, value: Option<&V>, timestamp: Timestamp, headers: &Headers) -> String;
+    fn topic(&self, key: Option<&K>, value: Option<&V>, context: &TopicContext<'_>) -> String;
 
     /// What `describe()` shows.
     fn describe(&self) -> String {

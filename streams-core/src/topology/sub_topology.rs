@@ -11,6 +11,7 @@ use crate::topology::builder::Topology;
 use crate::topology::internal_topics::InternalTopicConfig;
 use crate::topology::node::{NodeKind, SourceTopics};
 use crate::topology::options::AutoOffsetReset;
+use crate::topology::pattern::TopicPattern;
 
 /// Nodes that belong together, by index, in insertion order.
 pub(crate) struct NodeGroup {
@@ -89,9 +90,15 @@ pub struct SubTopology {
     /// Whether any of its stores survives the process.
     pub is_persistent: bool,
     pub(crate) nodes: Vec<usize>,
+    patterns: Vec<TopicPattern>,
 }
 
 impl SubTopology {
+    /// Whether a source that reads by pattern reads `topic`.
+    pub fn matches(&self, topic: &str) -> bool {
+        self.patterns.iter().any(|pattern| pattern.matches(topic))
+    }
+
     /// Whether its tasks keep state that is restored.
     pub fn is_stateful(&self) -> bool {
         !self.stores.is_empty()
@@ -114,6 +121,12 @@ impl BuiltTopology {
     pub fn new(topology: &Topology, config: &StreamsConfig) -> Result<Arc<Self>, StreamsError> {
         if !topology.nodes.iter().any(|node| matches!(node.kind, NodeKind::Source { .. })) {
             let message = "the topology has no source: nothing would ever be processed";
+            return Err(StreamsError::new(ErrorKind::Topology, message));
+        }
+        if let Some(made) = topology.optimization
+            && made != config.topology_optimization()
+        {
+            let message = "topology.optimization is another than when the topology was built: give the configuration to StreamsBuilder::build_with";
             return Err(StreamsError::new(ErrorKind::Topology, message));
         }
         for (name, store) in &topology.stores {
@@ -150,6 +163,34 @@ impl BuiltTopology {
         }
         built.subtopologies = groups.into_iter().map(|group| built.sub_topology(group)).collect();
         Ok(Arc::new(built))
+    }
+
+    /// Whether a source reads by pattern.
+    pub fn has_patterns(&self) -> bool {
+        self.subtopologies.iter().any(|sub| !sub.patterns.is_empty())
+    }
+
+    /// The same where these topics exist: sources that read by pattern read those that match and that no source names.
+    pub(crate) fn where_exist(&self, topics: &[String]) -> Arc<Self> {
+        let mut built = self.clone();
+        let named: BTreeSet<String> =
+            self.subtopologies.iter().flat_map(|sub| sub.source_topics.iter().cloned()).collect();
+        for sub in &mut built.subtopologies {
+            let matching = topics.iter().filter(|topic| sub.matches(topic) && !named.contains(*topic)).cloned();
+            let mut matching: Vec<String> = matching.collect();
+            matching.sort();
+            for &index in &sub.nodes {
+                if let NodeKind::Source { topics: SourceTopics::Pattern(pattern), factory } =
+                    &self.topology.nodes[index].kind
+                    && let Some(reset) = factory.reset()
+                {
+                    let own = matching.iter().filter(|topic| pattern.matches(topic));
+                    sub.resets.extend(own.map(|topic| (topic.clone(), reset)));
+                }
+            }
+            sub.source_topics.extend(matching);
+        }
+        Arc::new(built)
     }
 
     /// All sub-topologies in the order of their ids, global ones among them.
@@ -223,6 +264,7 @@ impl BuiltTopology {
             stores: Vec::new(),
             is_persistent: false,
             nodes: group.nodes,
+            patterns: Vec::new(),
         };
         let defaults = self.config.topic_defaults();
         for &index in &sub.nodes {
@@ -245,7 +287,8 @@ impl BuiltTopology {
                     }
                 }
                 NodeKind::Source { topics: SourceTopics::Pattern(pattern), .. } => {
-                    sub.source_patterns.push(pattern.clone());
+                    sub.source_patterns.push(pattern.to_string());
+                    sub.patterns.push(pattern.clone());
                 }
                 NodeKind::Processor { stores, .. } => {
                     for store in stores {

@@ -118,7 +118,7 @@ fn build(text: &str) -> Topology {
 struct Named(String);
 
 impl streams_core::topology::TopicNameExtractor<(), ()> for Named {
-    fn topic(&self, _: Option<&()>, _: Option<&()>, _: i64, _: &streams_core::Headers) -> String {
+    fn topic(&self, _: Option<&()>, _: Option<&()>, _: &streams_core::topology::TopicContext<'_>) -> String {
         self.0.clone()
     }
 

@@ -458,7 +458,7 @@ fn a_record_goes_to_all_children_or_to_one() {
 fn partitioners_and_topic_extractors_are_asked() {
     struct ByKey;
     impl streams_core::topology::TopicNameExtractor<String, i64> for ByKey {
-        fn topic(&self, key: Option<&String>, _: Option<&i64>, _: Timestamp, _: &Headers) -> String {
+        fn topic(&self, key: Option<&String>, _: Option<&i64>, _: &streams_core::topology::TopicContext<'_>) -> String {
             format!("to-{}", key.map_or("none", String::as_str))
         }
     }

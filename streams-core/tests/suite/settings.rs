@@ -39,7 +39,8 @@ fn sources(folder: &Path) -> String {
 
 #[test]
 fn every_setting_that_is_accepted_is_read_by_someone() {
-    let mut text = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let this = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut text = sources(&this.join("src")) + &sources(&this.join("../streams-dsl/src"));
     text.retain(|char| !char.is_whitespace());
     for setting in SETTINGS {
         if let Use::ReadBy(method) = setting.used {
@@ -82,7 +83,7 @@ fn settings_behind_a_prefix_are_checked_by_whoever_uses_them() {
         ("consumer.client.id", "me"),
         ("main.consumer.group.id", "me"),
         ("restore.consumer.session.timeout.ms", "1000"),
-        ("global.consumer.fetch.max.bytes", "1"),
+        ("global.consumer.session.timeout.ms", "1000"),
         ("client.tag.zone", "a"),
     ];
     insta::assert_snapshot!(asked.map(|(name, value)| refused(name, value)).join("\n"), @"
@@ -95,13 +96,14 @@ fn settings_behind_a_prefix_are_checked_by_whoever_uses_them() {
     invalid configuration: consumer.client.id is not set here: the runtime names its clients: use client.id without prefix
     invalid configuration: main.consumer.group.id is not set here: it is the application's id: use application.id
     invalid configuration: restore.consumer.session.timeout.ms is not set here: changelogs are read outside any group: use main.consumer.
-    invalid configuration: global.consumer.fetch.max.bytes has no effect: global stores are not run yet
+    invalid configuration: global.consumer.session.timeout.ms is not set here: global stores are read outside any group: use main.consumer.
     invalid configuration: client.tag.zone has no effect: standby replicas are not built yet
     ");
     for (name, value) in [
         ("consumer.session.timeout.ms", "10000"),
         ("main.consumer.group.instance.id", "one"),
         ("restore.consumer.fetch.max.bytes", "1000"),
+        ("global.consumer.fetch.max.bytes", "1000"),
         ("producer.linger.ms", "5"),
         ("admin.default.api.timeout.ms", "5000"),
         ("topic.retention.ms", "-1"),
