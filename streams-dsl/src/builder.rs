@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use streams_core::store::StoreBuilder;
 use streams_core::store::builder::StoreBuilderRef;
-use streams_core::{StreamsError, Topology};
+use streams_core::topology::Optimization;
+use streams_core::{StreamsConfig, StreamsError, Topology};
 
 use crate::graph::{GraphRef, Place};
 use crate::kstream::KStream;
@@ -32,7 +33,7 @@ use crate::options::Consumed;
 /// ```
 #[derive(Clone, Default)]
 pub struct StreamsBuilder {
-    graph: GraphRef,
+    pub(crate) graph: GraphRef,
 }
 
 impl StreamsBuilder {
@@ -69,6 +70,26 @@ impl StreamsBuilder {
         KStream::new(Place::source(self.graph.clone(), node), Some(key), Some(value), false)
     }
 
+    /// The records of every topic whose whole name matches the regular expression `pattern` when the application starts. Two streams of the same pattern share one
+    /// source.
+    pub fn stream_matching<K: Clone + 'static, V: Clone + 'static>(
+        &self,
+        pattern: &str,
+        consumed: Consumed<K, V>,
+    ) -> KStream<K, V> {
+        let name = self.graph.name_or(consumed.name.clone(), naming::SOURCE);
+        // No topic's name can have these characters.
+        let (node, is_new) = self.graph.source(&[format!("/{pattern}/")], name);
+        let (key, value) = (Arc::clone(&consumed.key), Arc::clone(&consumed.value));
+        if is_new {
+            let (node, pattern) = (node.clone(), pattern.to_owned());
+            self.graph.add(move |topology| {
+                topology.add_pattern_source(&node, consumed.source_options(), &pattern).map(|_| ())
+            });
+        }
+        KStream::new(Place::source(self.graph.clone(), node), Some(key), Some(value), false)
+    }
+
     /// `topic` as a table: the latest value of each key. It keeps a store only once a name is given or an operator needs one.
     pub fn table<K: Clone + 'static, V: Clone + 'static>(
         &self,
@@ -91,17 +112,30 @@ impl StreamsBuilder {
         let place = Place::source(self.graph.clone(), node.clone());
         let (key, value) = (Arc::clone(&consumed.key), Arc::clone(&consumed.value));
         let topic = topic.to_owned();
+        let of_topic = topic.clone();
         let source_node = node.clone();
         self.graph.add(move |topology| {
             topology.add_source(&source_node, consumed.source_options(), [topic.as_str()]).map(|_| ())
         });
+        let changelog = table.store_cell();
         table.add_to(&self.graph, name.clone(), node);
+        let (optimization, of_topic) = (self.graph.optimization(), of_topic);
+        self.graph.add(move |topology| match changelog() {
+            Some(store) if optimization.get().reuse_source_topics => {
+                topology.use_source_as_changelog(&store, &of_topic).map(|_| ())
+            }
+            _ => Ok(()),
+        });
         KTable::new(place.at(name), Some(key), Some(value), table)
     }
 
     /// Adds a store for processors that name it in [`KStream::process`].
     pub fn add_state_store(&self, builder: impl StoreBuilder) -> &Self {
-        let builder: StoreBuilderRef = Arc::new(builder);
+        self.add_shared_state_store(Arc::new(builder))
+    }
+
+    /// As [`StreamsBuilder::add_state_store`] with a shared builder.
+    pub fn add_shared_state_store(&self, builder: StoreBuilderRef) -> &Self {
         self.graph.add(move |topology| topology.add_shared_state_store(Arc::clone(&builder), &[]).map(|_| ()));
         self
     }
@@ -111,6 +145,19 @@ impl StreamsBuilder {
     /// # Errors
     /// The first mistake made: a missing serde, a name taken twice, a topic read in two ways.
     pub fn build(&self) -> Result<Topology, StreamsError> {
-        self.graph.write()
+        self.graph.write(Optimization::default())
+    }
+
+    /// As [`StreamsBuilder::build`], with the optimisations of `topology.optimization`, and held to
+    /// `ensure.explicit.internal.resource.naming`.
+    ///
+    /// # Errors
+    /// As [`StreamsBuilder::build`], and a store or internal topic with a generated name if there must be none.
+    pub fn build_with(&self, config: &StreamsConfig) -> Result<Topology, StreamsError> {
+        let topology = self.graph.write(config.topology_optimization())?;
+        if config.ensure_explicit_internal_resource_naming() {
+            self.graph.check_names(&topology)?;
+        }
+        Ok(topology)
     }
 }

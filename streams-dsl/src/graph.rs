@@ -10,18 +10,29 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use streams_core::topology::{Optimization, Redirects};
 use streams_core::{ErrorKind, StreamsError, Topology};
 
 use crate::materialized::Materialized;
-use crate::naming::Names;
+use crate::naming::{self, Names};
+use crate::optimize::{self, Kind, Repartition};
 
 /// Adds one operator's nodes and stores to the topology.
-pub(crate) type Step = Box<dyn Fn(&mut Topology) -> Result<(), StreamsError>>;
+pub(crate) type AddNodes = Box<dyn Fn(&mut Topology) -> Result<(), StreamsError>>;
+
+/// One operator.
+pub(crate) enum Step {
+    Nodes(AddNodes),
+    Repartition(Rc<Repartition>),
+}
 
 /// All operators of one builder.
 #[derive(Default)]
 pub(crate) struct Graph {
     names: Names,
+    optimization: Rc<Cell<Optimization>>,
+    /// What nodes do, where the optimiser must know.
+    kinds: BTreeMap<String, Kind>,
     steps: Vec<Step>,
     error: Option<StreamsError>,
     /// Source node by the topics it reads, so that the same topics are read once.
@@ -64,7 +75,22 @@ impl GraphRef {
 
     /// Adds a step.
     pub(crate) fn add(&self, step: impl Fn(&mut Topology) -> Result<(), StreamsError> + 'static) {
-        self.0.borrow_mut().steps.push(Box::new(step));
+        self.0.borrow_mut().steps.push(Step::Nodes(Box::new(step)));
+    }
+
+    /// Adds a repartition, which may be merged with others.
+    pub(crate) fn add_repartition(&self, repartition: Repartition) {
+        self.0.borrow_mut().steps.push(Step::Repartition(Rc::new(repartition)));
+    }
+
+    /// Notes what `node` does.
+    pub(crate) fn mark(&self, node: &str, kind: Kind) {
+        self.0.borrow_mut().kinds.insert(node.to_owned(), kind);
+    }
+
+    /// The optimisations to make, once the topology is being written.
+    pub(crate) fn optimization(&self) -> Rc<Cell<Optimization>> {
+        Rc::clone(&self.0.borrow().optimization)
     }
 
     /// Keeps the error, if it is the first.
@@ -90,18 +116,62 @@ impl GraphRef {
         }
     }
 
-    /// The topology of all operators so far.
-    pub(crate) fn write(&self) -> Result<Topology, StreamsError> {
+    /// Refuses stores and internal topics of `topology` that have generated names.
+    pub(crate) fn check_names(&self, topology: &Topology) -> Result<(), StreamsError> {
+        let names = &self.0.borrow().names;
+        let topics = topology.internal_topics();
+        let generated = topology.store_names().into_iter().filter(|store| names.has_made(store)).chain(
+            topics
+                .into_iter()
+                .filter(|topic| names.has_made(topic.strip_suffix(naming::REPARTITION_SUFFIX).unwrap_or(topic))),
+        );
+        let generated: Vec<&str> = generated.collect();
+        if generated.is_empty() {
+            return Ok(());
+        }
+        let message = format!(
+            "ensure.explicit.internal.resource.naming is set, but these stores and repartition topics have generated names: {}",
+            generated.join(", ")
+        );
+        Err(StreamsError::new(ErrorKind::Topology, message))
+    }
+
+    /// The topology of all operators so far, with these optimisations.
+    pub(crate) fn write(&self, optimization: Optimization) -> Result<Topology, StreamsError> {
         let graph = &mut *self.0.borrow_mut();
         if let Some(error) = graph.error.take() {
             return Err(error);
         }
+        graph.optimization.set(optimization);
         let mut topology = Topology::new();
-        for step in &graph.steps {
-            step(&mut topology)?;
+        topology.set_optimization(optimization, Redirects::default());
+        run(&graph.steps, &mut topology)?;
+        if !optimization.merge_repartitions {
+            return Ok(topology);
         }
-        Ok(topology)
+        let plan = optimize::merge_repartitions(&topology, &graph.steps, &graph.kinds);
+        if plan.merged.is_empty() {
+            return Ok(topology);
+        }
+        let mut merged = Topology::new();
+        merged.set_optimization(optimization, plan.redirects.clone());
+        for step in &graph.steps {
+            match step {
+                Step::Nodes(add) => add(&mut merged)?,
+                Step::Repartition(repartition) if plan.redirects.sources.contains_key(&repartition.names.source) => {}
+                Step::Repartition(repartition) => repartition.write(&mut merged)?,
+            }
+            plan.write_behind(&mut merged)?;
+        }
+        Ok(merged)
     }
+}
+
+fn run(steps: &[Step], topology: &mut Topology) -> Result<(), StreamsError> {
+    steps.iter().try_for_each(|step| match step {
+        Step::Nodes(add) => add(topology),
+        Step::Repartition(repartition) => repartition.write(topology),
+    })
 }
 
 /// Whether a repartition lets records without key through, as it must when a left join follows.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use streams_core::SerdeRef;
 
 use crate::graph::Place;
+use crate::optimize::Kind;
 
 /// A stream of records of key `K` and value `V`, either of which may be null.
 ///
@@ -44,8 +45,9 @@ impl<K, V> KStream<K, V> {
         Self { place: self.place.named(name), ..self.clone() }
     }
 
-    /// The stream behind `node`, with the key as it was and no serde for its values.
+    /// The stream behind `node`, which replaces values: with the key as it was and no serde for the values.
     pub(crate) fn with_values<V2>(&self, node: String) -> KStream<K, V2> {
+        self.place.graph.mark(&node, Kind::ChangesValue);
         KStream::new(self.place.at(node), self.key.clone(), None, self.rekeyed)
     }
 
@@ -56,6 +58,7 @@ impl<K, V> KStream<K, V> {
 
     /// The stream behind `node`, with other keys and values.
     pub(crate) fn rekeyed<K2, V2>(&self, node: String, value: Option<SerdeRef<V2>>) -> KStream<K2, V2> {
+        self.place.graph.mark(&node, Kind::ChangesKey);
         KStream::new(self.place.at(node), None, value, true)
     }
 

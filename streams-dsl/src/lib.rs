@@ -22,6 +22,7 @@
 //! Knows no client and no file.
 
 mod builder;
+mod global_table;
 mod graph;
 mod grouped;
 mod kstream;
@@ -29,15 +30,17 @@ mod ktable;
 mod materialized;
 mod naming;
 mod operators;
+mod optimize;
 mod options;
 mod windows;
 
 pub use builder::StreamsBuilder;
+pub use global_table::GlobalKTable;
 pub use grouped::{KGroupedStream, TimeWindowedKStream};
 pub use kstream::KStream;
 pub use ktable::KTable;
 pub use materialized::Materialized;
-pub use operators::{BranchedKStream, Branches};
-pub use options::{Consumed, Grouped, Joined, Produced, Repartitioned};
+pub use operators::{BranchedKStream, Branches, CogroupedKStream, TimeWindowedCogroupedKStream};
+pub use options::{Consumed, Grouped, Joined, Printed, Produced, Repartitioned};
 pub use streams_core::Topology;
 pub use windows::TimeWindows;

@@ -42,7 +42,7 @@ impl<K, V> Materialized<K, V> {
             value: None,
             caching: true,
             logging: Logging::default(),
-            storage: Storage::default(),
+            storage: Storage::Application,
             retention_ms: None,
             is_given: false,
         }
@@ -111,6 +111,14 @@ impl<K, V> Materialized<K, V> {
     pub fn in_memory(mut self) -> Self {
         self.is_given = true;
         self.storage = Storage::InMemory;
+        self
+    }
+
+    /// Keeps the state on disk, whatever `default.dsl.store` says.
+    #[must_use]
+    pub fn persistent(mut self) -> Self {
+        self.is_given = true;
+        self.storage = Storage::Persistent;
         self
     }
 

@@ -17,6 +17,10 @@ pub(crate) const FOR_EACH: &str = "KSTREAM-FOREACH-";
 pub(crate) const MERGE: &str = "KSTREAM-MERGE-";
 pub(crate) const BRANCH: &str = "KSTREAM-BRANCH-";
 pub(crate) const PROCESSOR: &str = "KSTREAM-PROCESSOR-";
+pub(crate) const PROCESS_VALUES: &str = "KSTREAM-PROCESSVALUES-";
+pub(crate) const PRINTER: &str = "KSTREAM-PRINTER-";
+pub(crate) const COGROUP_AGGREGATE: &str = "COGROUPKSTREAM-AGGREGATE-";
+pub(crate) const COGROUP_MERGE: &str = "COGROUPKSTREAM-MERGE-";
 pub(crate) const REPARTITION: &str = "KSTREAM-REPARTITION-";
 pub(crate) const TO_TABLE: &str = "KSTREAM-TOTABLE-";
 pub(crate) const AGGREGATE: &str = "KSTREAM-AGGREGATE-";
@@ -42,6 +46,12 @@ impl Names {
         let number = self.next;
         self.next += 1;
         format!("{prefix}{number:010}")
+    }
+
+    /// Whether `name` has been generated here.
+    pub(crate) fn has_made(&self, name: &str) -> bool {
+        let number = name.rsplit_once('-').and_then(|(_, digits)| digits.parse::<u32>().ok());
+        number.is_some_and(|number| number < self.next && name.ends_with(&format!("-{number:010}")))
     }
 
     /// Leaves out `count` numbers.

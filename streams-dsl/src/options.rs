@@ -3,12 +3,16 @@
 //! Where both serdes have defaults (strings, numbers, bytes, ...), `Default` fills them in; `inherited()` takes those that the
 //! stream has from upstream.
 
+use std::io::Write;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use streams_core::processor::TimestampExtractor;
 use streams_core::serde::DefaultSerde;
 use streams_core::topology::StreamPartitioner;
 use streams_core::{AutoOffsetReset, Serde, SerdeRef, SourceOptions};
+
+use crate::operators::print::Output;
 
 /// How a topic is read.
 pub struct Consumed<K, V> {
@@ -142,6 +146,39 @@ serde_pair!(
     /// How a stream is joined with a table: the serdes of the stream's repartition topic, if one is needed, and the name.
     Joined {}
 );
+
+/// Where and under which label the records of a stream are shown.
+pub struct Printed {
+    pub(crate) output: Output,
+    pub(crate) label: Option<String>,
+    pub(crate) name: Option<String>,
+}
+
+impl Printed {
+    /// To the standard output.
+    pub fn to_stdout() -> Self {
+        Self::to_writer(std::io::stdout())
+    }
+
+    /// To `writer`, such as an open file.
+    pub fn to_writer(writer: impl Write + Send + 'static) -> Self {
+        Self { output: Arc::new(Mutex::new(writer)), label: None, name: None }
+    }
+
+    /// Begins each line with `label` instead of the name of the operator before.
+    #[must_use]
+    pub fn with_label(mut self, label: &str) -> Self {
+        self.label = Some(label.to_owned());
+        self
+    }
+
+    /// Names the operator's node.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = Some(name.to_owned());
+        self
+    }
+}
 
 impl<K, V> Produced<K, V> {
     /// Chooses partitions by `partitioner` instead of the key's hash.

@@ -21,12 +21,24 @@ use crate::operators::table_source::StoredTable;
 /// New aggregate from key, value and the aggregate so far (`None` for a key without one); `None` deletes it.
 pub(crate) type Aggregator<K, V, A> = Arc<dyn Fn(&K, &V, Option<A>) -> Option<A> + Send + Sync>;
 
-struct Aggregate<K, V, A> {
+pub(crate) struct Aggregate<K, V, A> {
     store_name: String,
     aggregator: Aggregator<K, V, A>,
     send_old_values: bool,
     store: Option<Rc<TimestampedKeyValueStore<K, A>>>,
     forwards_on_flush: bool,
+}
+
+impl<K, V, A> Aggregate<K, V, A> {
+    pub(crate) fn new(store_name: &str, aggregator: &Aggregator<K, V, A>, send_old_values: bool) -> Self {
+        Self {
+            store_name: store_name.to_owned(),
+            aggregator: Arc::clone(aggregator),
+            send_old_values,
+            store: None,
+            forwards_on_flush: false,
+        }
+    }
 }
 
 impl<K, V, A> Processor<K, V, K, Change<A>> for Aggregate<K, V, A>
@@ -136,13 +148,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KGroupedStream<K, V> {
         graph.add(move |topology| {
             let (store_name, aggregator, send_old_values) =
                 (store_name.clone(), Arc::clone(&aggregator), old_values.get());
-            let supplier = move || Aggregate {
-                store_name: store_name.clone(),
-                aggregator: Arc::clone(&aggregator),
-                send_old_values,
-                store: None,
-                forwards_on_flush: false,
-            };
+            let supplier = move || Aggregate::new(&store_name, &aggregator, send_old_values);
             topology.add_processor::<_, K, V, K, Change<A>>(&name, supplier, &[&parent])?;
             topology.add_shared_state_store(StoreBuilderRef::clone(&store), &[&name]).map(|_| ())
         });

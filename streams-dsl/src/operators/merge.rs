@@ -4,6 +4,7 @@ use streams_core::{BoxError, Processor, ProcessorContext, Record};
 
 use crate::kstream::KStream;
 use crate::naming;
+use crate::optimize::Kind;
 
 /// Passes everything on.
 pub(crate) struct PassThrough;
@@ -22,6 +23,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         self.place.graph.add(move |topology| {
             topology.add_processor::<_, K, V, K, V>(&node, || PassThrough, &[&one, &two]).map(|_| ())
         });
+        self.place.graph.mark(&name, Kind::Merges);
         let key = self.key.clone().or_else(|| other.key.clone());
         let value = self.value.clone().or_else(|| other.value.clone());
         Self::new(self.place.joined(&other.place, name), key, value, self.rekeyed || other.rekeyed)

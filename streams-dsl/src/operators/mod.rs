@@ -2,6 +2,8 @@
 
 mod aggregate;
 mod branch;
+mod cogroup;
+mod fallible;
 mod filter;
 mod flat_map;
 mod group;
@@ -9,11 +11,12 @@ mod join;
 mod map;
 mod merge;
 mod peek;
+pub(crate) mod print;
 mod process;
 mod repartition;
 mod select_key;
 mod sink;
-mod store;
+pub(crate) mod store;
 mod table_filter;
 mod table_map_values;
 pub(crate) mod table_source;
@@ -22,3 +25,4 @@ mod to_table;
 mod window_aggregate;
 
 pub use branch::{BranchedKStream, Branches};
+pub use cogroup::{CogroupedKStream, TimeWindowedCogroupedKStream};

@@ -5,11 +5,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use streams_core::topology::{RepartitionOptions, StreamPartitioner};
-use streams_core::{BoxError, Processor, ProcessorContext, Record, SerdeRef, SinkOptions, SourceOptions};
+use streams_core::{BoxError, Processor, ProcessorContext, Record, SerdeRef, SinkOptions, SourceOptions, Topology};
 
 use crate::graph::Place;
 use crate::kstream::KStream;
 use crate::naming;
+use crate::optimize::{Repartition, RepartitionNames};
 use crate::options::Repartitioned;
 
 /// Drops records without key, which no task owns, unless a left join downstream wants them.
@@ -30,11 +31,13 @@ pub(crate) struct Through<K, V> {
     pub(crate) value: SerdeRef<V>,
     pub(crate) partitions: Option<i32>,
     pub(crate) partitioner: Option<Arc<dyn StreamPartitioner<K, V>>>,
+    /// Whether the user asked for it by name: then it is not merged with others.
+    pub(crate) is_asked_for: bool,
 }
 
 impl<K, V> Through<K, V> {
     pub(crate) fn new(base: String, key: SerdeRef<K>, value: SerdeRef<V>) -> Self {
-        Self { base, key, value, partitions: None, partitioner: None }
+        Self { base, key, value, partitions: None, partitioner: None, is_asked_for: false }
     }
 }
 
@@ -49,12 +52,12 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
             return self.clone();
         };
         let Repartitioned { partitions, partitioner, .. } = repartitioned;
-        self.through(Through { base, key, value, partitions, partitioner })
+        self.through(Through { base, key, value, partitions, partitioner, is_asked_for: true })
     }
 
     /// The stream behind a repartition topic named after `through.base`.
     pub(crate) fn through(&self, through: Through<K, V>) -> Self {
-        let Through { base, key, value, partitions, partitioner } = through;
+        let Through { base, key, value, partitions, partitioner, is_asked_for } = through;
         let graph = &self.place.graph;
         let topic = if base.ends_with(naming::REPARTITION_SUFFIX) {
             base.clone()
@@ -75,18 +78,24 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
             ..self.place.at(source.clone())
         };
         let stream = KStream::new(place, Some(Arc::clone(&key)), Some(Arc::clone(&value)), false);
-        let parent = self.place.node.clone();
-        graph.add(move |topology| {
-            let keep_null_keys = null_keys.get();
-            topology.add_repartition_topic(&topic, RepartitionOptions { partitions })?;
-            topology.add_processor::<_, K, V, K, V>(&filter, move || KeyFilter { keep_null_keys }, &[&parent])?;
+        let add = move |topology: &mut Topology, names: &RepartitionNames, parent: &str, keep_null_keys: bool| {
+            let RepartitionNames { topic, filter, sink, source } = names;
+            topology.add_repartition_topic(topic, RepartitionOptions { partitions })?;
+            topology.add_processor::<_, K, V, K, V>(filter, move || KeyFilter { keep_null_keys }, &[parent])?;
             let mut options = SinkOptions::new(Arc::clone(&key), Arc::clone(&value));
             if let Some(partitioner) = &partitioner {
                 options = options.with_shared_partitioner(Arc::clone(partitioner));
             }
-            topology.add_sink(&sink, options, &topic, &[&filter])?;
+            topology.add_sink(sink, options, topic, &[filter])?;
             let options = SourceOptions::new(Arc::clone(&key), Arc::clone(&value));
-            topology.add_source(&source, options, [topic.as_str()]).map(|_| ())
+            topology.add_source(source, options, [topic.as_str()]).map(|_| ())
+        };
+        graph.add_repartition(Repartition {
+            names: RepartitionNames { topic, filter, sink, source },
+            parent: self.place.node.clone(),
+            null_keys,
+            may_merge: !is_asked_for,
+            add: Box::new(add),
         });
         stream
     }

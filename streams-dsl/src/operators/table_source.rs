@@ -96,6 +96,12 @@ impl<K: Clone + 'static, V: Clone + 'static> SourceTable<K, V> {
         })
     }
 
+    /// Tells, when the topology is written, the name of the store if it is kept.
+    pub(crate) fn store_cell(&self) -> impl Fn() -> Option<String> + use<K, V> {
+        let (keeps_store, store) = (Rc::clone(&self.keeps_store), self.store.clone());
+        move || keeps_store.get().then(|| store.clone())
+    }
+
     /// Adds the processor `name` below `parent`, and the store if it turns out to be kept.
     pub(crate) fn add_to(&self, graph: &GraphRef, name: String, parent: String) {
         let (keeps_store, old_values) = (Rc::clone(&self.keeps_store), Rc::clone(&self.old_values));

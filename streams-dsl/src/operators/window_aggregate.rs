@@ -24,9 +24,9 @@ use crate::operators::table_source::WindowedTable;
 use crate::windows::TimeWindows;
 
 /// New aggregate from key, value (null values take part in windows) and the aggregate so far.
-type WindowAggregator<K, V, A> = Arc<dyn Fn(&K, Option<&V>, Option<A>) -> Option<A> + Send + Sync>;
+pub(crate) type WindowAggregator<K, V, A> = Arc<dyn Fn(&K, Option<&V>, Option<A>) -> Option<A> + Send + Sync>;
 
-struct WindowAggregate<K, V, A> {
+pub(crate) struct WindowAggregate<K, V, A> {
     store_name: String,
     windows: TimeWindows,
     aggregator: WindowAggregator<K, V, A>,
@@ -35,6 +35,25 @@ struct WindowAggregate<K, V, A> {
     forwards_on_flush: bool,
     /// Greatest timestamp seen by this operator.
     stream_time: Timestamp,
+}
+
+impl<K, V, A> WindowAggregate<K, V, A> {
+    pub(crate) fn new(
+        store_name: &str,
+        windows: TimeWindows,
+        aggregator: &WindowAggregator<K, V, A>,
+        send_old_values: bool,
+    ) -> Self {
+        Self {
+            store_name: store_name.to_owned(),
+            windows,
+            aggregator: Arc::clone(aggregator),
+            send_old_values,
+            store: None,
+            forwards_on_flush: false,
+            stream_time: -1,
+        }
+    }
 }
 
 /// The greatest timestamp that the stored windows have taken: it lies in a window with the latest start. -1 for an empty store.
@@ -194,15 +213,7 @@ impl<K: Clone + 'static, V: Clone + 'static> TimeWindowedKStream<K, V> {
         graph.add(move |topology| {
             let (store_name, aggregator, send_old_values) =
                 (store_name.clone(), Arc::clone(&aggregator), old_values.get());
-            let supplier = move || WindowAggregate {
-                store_name: store_name.clone(),
-                windows,
-                aggregator: Arc::clone(&aggregator),
-                send_old_values,
-                store: None,
-                forwards_on_flush: false,
-                stream_time: -1,
-            };
+            let supplier = move || WindowAggregate::new(&store_name, windows, &aggregator, send_old_values);
             topology.add_processor::<_, K, V, Windowed<K>, Change<A>>(&name, supplier, &[&parent])?;
             topology.add_shared_state_store(StoreBuilderRef::clone(&store), &[&name]).map(|_| ())
         });

@@ -6,9 +6,10 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value as Json;
-use streams_core::Windowed;
+use streams_core::processor::WithStores;
+use streams_core::{BoxError, StreamsError, Topology, Windowed};
 use streams_dsl::{
-    Branches, Grouped, Joined, KGroupedStream, KStream, KTable, Produced, Repartitioned, StreamsBuilder,
+    Branches, Grouped, Joined, KGroupedStream, KStream, KTable, Printed, Produced, Repartitioned, StreamsBuilder,
     TimeWindowedKStream, TimeWindows,
 };
 
@@ -17,9 +18,12 @@ use crate::functions::{aggregator, initializer, joiner, kv, list, pairs, predica
 use crate::processors::CatalogueProcessor;
 use crate::value::{Dynamic, DynamicSerde, Type, Value, text};
 
+mod cogroup;
+mod global;
+mod low;
 mod options;
 
-use options::{TopicOf, add_store, call, consumed, key_of, materialized, partitioner, test};
+use options::{TopicOf, add_store, call, consumed, key_of, materialized, partitioner, store, test};
 
 /// What the steps before have made.
 pub struct Env {
@@ -28,6 +32,8 @@ pub struct Env {
     pub types: BTreeMap<String, (Type, Type)>,
     pub calls: Arc<Mutex<Vec<String>>>,
     pub stores: BTreeMap<String, Json>,
+    /// A topology made without the DSL, or what was wrong with it.
+    pub low: Option<Result<Topology, StreamsError>>,
 }
 
 /// The result of a step.
@@ -64,7 +70,7 @@ struct Group<K, V>(KGroupedStream<K, V>);
 struct Windows<V>(TimeWindowedKStream<Value, V>);
 struct Split<K, V>(Branches<K, V>);
 
-fn str_of<'a>(step: &'a Json, field: &str) -> Option<&'a str> {
+fn str_of(step: &Json, field: impl serde_json::value::Index) -> Option<&str> {
     step[field].as_str()
 }
 
@@ -96,7 +102,9 @@ fn source<K: Dynamic>(env: &Env, step: &Json) -> Result<Rc<dyn Node>, Skip> {
         let materialized = materialized(&step["mat"], &key, &value)?;
         return table(env.builder.table(str_of(step, "topic").unwrap(), consumed, materialized));
     }
-    let Some(topics) = step["topics"].as_array() else { return Err(Skip("pattern".to_owned())) };
+    let Some(topics) = step["topics"].as_array() else {
+        return stream(env.builder.stream_matching(str_of(step, "pattern").unwrap(), consumed));
+    };
     stream(env.builder.stream_of(topics.iter().map(|topic| topic.as_str().unwrap()), consumed))
 }
 
@@ -108,6 +116,16 @@ impl Env {
         let node = match op(step) {
             "stream" | "table" if windowed => source::<Windowed<Value>>(self, step)?,
             "stream" | "table" => source::<Value>(self, step)?,
+            "globalTable" => global::table(self, step)?,
+            "globalStore" => global::add_store(self, step)?,
+            low if low.starts_with("pa.") => {
+                if let Ok(topology) = self.low.get_or_insert_with(|| Ok(Topology::new()))
+                    && let Err(error) = low::step(topology, step)?
+                {
+                    self.low = Some(Err(error));
+                }
+                return Ok(());
+            }
             "store" => {
                 add_store(self, &step["def"])?;
                 Rc::new(Nothing)
@@ -168,20 +186,43 @@ impl<K: Dynamic, V: Dynamic> Stream<K, V> {
         stream(self.0.left_join_nullable(right, joiner, joined))
     }
 
-    fn process(&self, env: &Env, named: &KStream<K, V>, step: &Json) -> Result<Rc<dyn Node>, Skip> {
-        if !step["supplies"].is_null() {
-            return Err(Skip("stores that a supplier brings".to_owned()));
-        }
-        let _ = env;
-        let Some(named) = (named as &dyn Any).downcast_ref::<KStream<Value, Value>>() else {
-            return Err(Skip("process of counts".to_owned()));
-        };
+    fn process(&self, named: &KStream<K, V>, step: &Json) -> Result<Rc<dyn Node>, Skip> {
         let spec = step["proc"].clone();
         CatalogueProcessor::check(&spec)?;
-        let stores: Vec<&str> = step["stores"]
-            .as_array()
-            .map_or_else(Vec::new, |stores| stores.iter().map(|store| store.as_str().unwrap()).collect());
-        stream(named.process(move || CatalogueProcessor::new(spec.clone()), &stores))
+        let names = |field: &str| step[field].as_array().into_iter().flatten();
+        let stores: Vec<&str> = names("stores").map(|store| store.as_str().unwrap()).collect();
+        let brought = names("supplies").map(store).collect::<Result<Vec<_>, _>>()?;
+        let supplier = WithStores::new(move || CatalogueProcessor::new(spec.clone()), brought);
+        if op(step) == "stream.processValues" {
+            return stream(named.process_values::<CatalogueProcessor, Value>(supplier, &stores));
+        }
+        stream(named.process::<CatalogueProcessor, Value, Value>(supplier, &stores))
+    }
+
+    /// Operators whose functions fail on purpose.
+    fn fallible(&self, named: &KStream<K, V>, step: &Json) -> Option<Result<Rc<dyn Node>, Skip>> {
+        let function = |field: &str| (str_of(&step[field], 0).unwrap_or(""), str_of(&step[field], 1).unwrap_or(""));
+        let boom = |fails: bool| if fails { Err(BoxError::from("Boom")) } else { Ok(()) };
+        match (op(step), function("fn"), function("pred")) {
+            ("stream.mapValues", ("fail_if", bad), _) => {
+                let bad = bad.to_owned();
+                Some(stream(named.try_map_values(move |_, value| {
+                    let value = key_of(value);
+                    boom(text(value.as_ref()) == bad).map(|()| value)
+                })))
+            }
+            ("stream.mapValues", ("parse_long", _), _) => Some(stream(named.try_map_values(|_, value| {
+                Ok(match key_of(value) {
+                    Some(value) => Some(Value::I64(value.text().parse()?)),
+                    None => None,
+                })
+            }))),
+            ("stream.filter", _, ("fail_on", bad)) => {
+                let bad = bad.to_owned();
+                Some(stream(named.try_filter(move |_, value| boom(text(key_of(value).as_ref()) == bad).map(|()| true))))
+            }
+            _ => None,
+        }
     }
 
     fn note(&self, env: &Env, step: &Json) -> impl Fn(Option<&K>, Option<&V>) + Send + Sync + 'static + use<K, V> {
@@ -212,6 +253,9 @@ impl<K: Dynamic, V: Dynamic> Node for Stream<K, V> {
             None => self.0.clone(),
         };
         let (key, value) = types(step);
+        if let Some(made) = self.fallible(&named, step) {
+            return made;
+        }
         match op(step) {
             "stream.filter" => stream(named.filter_nullable(test(predicate(&step["pred"])?))),
             "stream.filterNot" => stream(named.filter_not_nullable(test(predicate(&step["pred"])?))),
@@ -269,9 +313,6 @@ impl<K: Dynamic, V: Dynamic> Node for Stream<K, V> {
                     Some(topic) => self.0.to(topic, produced),
                     None => {
                         let spec = step["topic_fn"].clone();
-                        if spec[0] == "topic_of_source" {
-                            return Err(Skip("topic_of_source".to_owned()));
-                        }
                         let test = if spec[0] == "topic_if" { Some(predicate(&spec[1])?) } else { None };
                         self.0.to_dynamic(TopicOf { spec, test }, produced);
                     }
@@ -293,7 +334,12 @@ impl<K: Dynamic, V: Dynamic> Node for Stream<K, V> {
                 }
                 Ok(Rc::new(Group(self.0.group_by_nullable(call(kv(&step["fn"])?), grouped))))
             }
-            "stream.process" => self.process(env, &named, step),
+            "stream.process" | "stream.processValues" => self.process(&named, step),
+            "stream.joinGlobal" | "stream.leftJoinGlobal" => global::join(&named, env, step),
+            "stream.print" => {
+                named.print(Printed::to_writer(std::io::sink()).with_label(str_of(step, "label").unwrap_or("")));
+                Ok(Rc::new(Nothing))
+            }
             "stream.joinTable" | "stream.leftJoinTable" => {
                 if let Some(right) = env.other::<Table<K, Value>>(step) {
                     self.join(env, &right.0, step)
@@ -373,6 +419,19 @@ impl<K: Dynamic, V: Dynamic> Node for Table<K, V> {
     }
 }
 
+fn time_windows(windows: &Json) -> Result<TimeWindows, Skip> {
+    let made = match str_of(windows, "type").unwrap() {
+        "tumbling" => TimeWindows::of_size_ms(windows["size"].as_i64().unwrap()),
+        "hopping" => TimeWindows::of_size_ms(windows["size"].as_i64().unwrap())
+            .advance_by_ms(windows["advance"].as_i64().unwrap()),
+        other => return Err(Skip(format!("{other} windows"))),
+    };
+    Ok(match windows["grace"].as_i64() {
+        Some(grace) => made.with_grace_ms(grace),
+        None => made,
+    })
+}
+
 impl<K: Dynamic, V: Dynamic> Node for Group<K, V> {
     fn apply(&self, env: &Env, step: &Json) -> Result<Rc<dyn Node>, Skip> {
         let named = match str_of(step, "name") {
@@ -382,6 +441,7 @@ impl<K: Dynamic, V: Dynamic> Node for Group<K, V> {
         let (key, value) = types(step);
         let mat = &step["mat"];
         match op(step) {
+            "grouped.cogroup" => cogroup::begin(&self.0, step),
             "grouped.count" => table(named.count(materialized(mat, &key, &value)?)),
             "grouped.reduce" => {
                 let reducer = reducer(&step["reducer"])?;
@@ -399,15 +459,7 @@ impl<K: Dynamic, V: Dynamic> Node for Group<K, V> {
             }
             "grouped.windowedBy" if step["emit"] != "close" => {
                 let windows = &step["windows"];
-                let mut made = match str_of(windows, "type").unwrap() {
-                    "tumbling" => TimeWindows::of_size_ms(windows["size"].as_i64().unwrap()),
-                    "hopping" => TimeWindows::of_size_ms(windows["size"].as_i64().unwrap())
-                        .advance_by_ms(windows["advance"].as_i64().unwrap()),
-                    other => return Err(Skip(format!("{other} windows"))),
-                };
-                if let Some(grace) = windows["grace"].as_i64() {
-                    made = made.with_grace_ms(grace);
-                }
+                let made = time_windows(windows)?;
                 let _ = env;
                 match (&self.0 as &dyn Any).downcast_ref::<KGroupedStream<Value, V>>() {
                     Some(grouped) => Ok(Rc::new(Windows(grouped.windowed_by(made)))),

@@ -3,16 +3,49 @@
 use std::rc::Rc;
 
 use serde_json::Value as Json;
+use streams_core::processor::context::NodeContext;
+use streams_core::store::GlobalKeyValueStore;
 use streams_core::{
-    BoxError, Headers, KeyValueStore, Processor, ProcessorContext, PunctuationType, Record, ScheduleId, SessionStore,
-    TimestampedKeyValueStore, ValueAndTimestamp, Window, WindowStore, Windowed,
+    BoxError, FixedKeyContext, FixedKeyProcessor, FixedKeyRecord, Headers, KeyValueStore, Processor, ProcessorContext,
+    PunctuationType, Record, ScheduleId, SessionStore, TimestampedKeyValueStore, ValueAndTimestamp, Window,
+    WindowStore, Windowed,
 };
 
 use crate::Skip;
 use crate::functions::{Predicate, Unary, predicate, unary};
-use crate::value::{Value, text};
+use crate::value::{Dynamic, Value, text};
 
-type Ctx = ProcessorContext<Value, Value>;
+/// Takes a record for one child, or for all.
+type Emit<'a> = &'a dyn Fn(Option<&str>, Record<Value, Value>) -> Result<(), BoxError>;
+
+/// What a processor of any kind is handed.
+struct Ctx<'a> {
+    node: &'a NodeContext,
+    emit: Emit<'a>,
+}
+
+impl std::ops::Deref for Ctx<'_> {
+    type Target = NodeContext;
+
+    fn deref(&self) -> &NodeContext {
+        self.node
+    }
+}
+
+impl Ctx<'_> {
+    fn forward(&self, record: Record<Value, Value>) -> Result<(), BoxError> {
+        (self.emit)(None, record)
+    }
+
+    fn forward_to(&self, child: &str, record: Record<Value, Value>) -> Result<(), BoxError> {
+        (self.emit)(Some(child), record)
+    }
+}
+
+fn dynamic<K: Dynamic, V: Dynamic>(record: Record<K, V>) -> Record<Value, Value> {
+    let Record { key, value, timestamp, headers } = record;
+    Record { key: key.map(|key| key.to_value()), value: value.map(|value| value.to_value()), timestamp, headers }
+}
 
 enum Store {
     Plain(Rc<KeyValueStore<Value, Value>>),
@@ -20,6 +53,8 @@ enum Store {
     Counts(Rc<TimestampedKeyValueStore<Value, i64>>),
     Window(Rc<WindowStore<Value, Value>>),
     Session(Rc<SessionStore<Value, Value>>),
+    Global(GlobalKeyValueStore<Value, Value>),
+    GlobalTable(GlobalKeyValueStore<Value, ValueAndTimestamp<Value>>),
 }
 
 const KNOWN: &[&str] = &[
@@ -148,6 +183,11 @@ impl CatalogueProcessor {
                 Some(found) => format!("{}@{}", found.value, found.timestamp),
                 None => "null".to_owned(),
             },
+            Store::Global(store) => text(store.get(key)?.as_ref()),
+            Store::GlobalTable(store) => match store.get(key)? {
+                Some(found) => format!("{}@{}", found.value.text(), found.timestamp),
+                None => "null".to_owned(),
+            },
             _ => return Err("no key-value store".into()),
         })
     }
@@ -177,8 +217,8 @@ impl CatalogueProcessor {
     }
 }
 
-impl Processor<Value, Value, Value, Value> for CatalogueProcessor {
-    fn init(&mut self, ctx: &mut Ctx) -> Result<(), BoxError> {
+impl CatalogueProcessor {
+    fn start(&mut self, ctx: &NodeContext) -> Result<(), BoxError> {
         let names: &[usize] = match self.name.as_str() {
             "p_two_stores" => &[1, 2],
             "p_count" | "p_dedup" | "p_previous" | "p_delete_on" | "p_list" | "p_newest" | "p_lookup" | "p_store"
@@ -195,6 +235,10 @@ impl Processor<Value, Value, Value, Value> for CatalogueProcessor {
                 Store::Counts(store)
             } else if let Ok(store) = ctx.window_store(name) {
                 Store::Window(store)
+            } else if let Ok(store) = ctx.global_store(name) {
+                Store::Global(store)
+            } else if let Ok(store) = ctx.global_store(name) {
+                Store::GlobalTable(store)
             } else {
                 Store::Session(ctx.session_store(name)?)
             };
@@ -217,7 +261,7 @@ impl Processor<Value, Value, Value, Value> for CatalogueProcessor {
         Ok(())
     }
 
-    fn process(&mut self, mut record: Record<Value, Value>, ctx: &mut Ctx) -> Result<(), BoxError> {
+    fn one(&mut self, mut record: Record<Value, Value>, ctx: &Ctx<'_>) -> Result<(), BoxError> {
         let timestamp = record.timestamp;
         let key = || record.key.clone().ok_or_else(|| BoxError::from("null key"));
         match self.name.as_str() {
@@ -344,7 +388,7 @@ impl Processor<Value, Value, Value, Value> for CatalogueProcessor {
         }
     }
 
-    fn punctuate(&mut self, schedule: ScheduleId, timestamp: i64, ctx: &mut Ctx) -> Result<(), BoxError> {
+    fn tick(&mut self, schedule: ScheduleId, timestamp: i64, ctx: &Ctx<'_>) -> Result<(), BoxError> {
         let tick = |label: &str| Record {
             key: string(label),
             value: string(timestamp.to_string()),
@@ -371,5 +415,66 @@ impl Processor<Value, Value, Value, Value> for CatalogueProcessor {
                 Ok(())
             }
         }
+    }
+}
+
+impl<K: Dynamic, V: Dynamic> Processor<K, V, Value, Value> for CatalogueProcessor {
+    fn init(&mut self, ctx: &mut ProcessorContext<Value, Value>) -> Result<(), BoxError> {
+        self.start(ctx)
+    }
+
+    fn process(&mut self, record: Record<K, V>, ctx: &mut ProcessorContext<Value, Value>) -> Result<(), BoxError> {
+        self.one(dynamic(record), &Ctx { node: ctx, emit: &|child, record| emit(ctx, child, record) })
+    }
+
+    fn punctuate(
+        &mut self,
+        schedule: ScheduleId,
+        timestamp: i64,
+        ctx: &mut ProcessorContext<Value, Value>,
+    ) -> Result<(), BoxError> {
+        self.tick(schedule, timestamp, &Ctx { node: ctx, emit: &|child, record| emit(ctx, child, record) })
+    }
+}
+
+fn emit(
+    ctx: &ProcessorContext<Value, Value>,
+    child: Option<&str>,
+    record: Record<Value, Value>,
+) -> Result<(), BoxError> {
+    match child {
+        Some(child) => ctx.forward_to(child, record),
+        None => ctx.forward(record),
+    }
+}
+
+impl<K: Dynamic, V: Dynamic> FixedKeyProcessor<K, V, Value> for CatalogueProcessor {
+    fn init(&mut self, ctx: &FixedKeyContext<'_, K, Value>) -> Result<(), BoxError> {
+        self.start(ctx)
+    }
+
+    fn process(&mut self, record: FixedKeyRecord<K, V>, ctx: &FixedKeyContext<'_, K, Value>) -> Result<(), BoxError> {
+        let seen = Record {
+            key: record.key().map(Dynamic::to_value),
+            value: record.value().map(Dynamic::to_value),
+            timestamp: record.timestamp(),
+            headers: record.headers().clone(),
+        };
+        let emit = |_: Option<&str>, made: Record<Value, Value>| {
+            let record = record.clone().with_value(made.value).with_timestamp(made.timestamp);
+            ctx.forward(record.with_headers(made.headers))
+        };
+        self.one(seen, &Ctx { node: ctx, emit: &emit })
+    }
+}
+
+/// As the updater of a global store, which forwards nothing.
+impl<K: Dynamic, V: Dynamic> Processor<K, V, (), ()> for CatalogueProcessor {
+    fn init(&mut self, ctx: &mut ProcessorContext<(), ()>) -> Result<(), BoxError> {
+        self.start(ctx)
+    }
+
+    fn process(&mut self, record: Record<K, V>, ctx: &mut ProcessorContext<(), ()>) -> Result<(), BoxError> {
+        self.one(dynamic(record), &Ctx { node: ctx, emit: &|_, _| Ok(()) })
     }
 }

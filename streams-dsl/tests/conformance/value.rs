@@ -123,7 +123,7 @@ pub fn text(value: Option<&Value>) -> String {
 }
 
 /// Types that keys and values of the built topology have.
-pub trait Dynamic: Clone + Send + Sync + 'static {
+pub trait Dynamic: Clone + std::fmt::Debug + Send + Sync + 'static {
     fn to_value(&self) -> Value;
     fn of_value(value: Value) -> Self;
 }

@@ -1,3 +1,4 @@
 //! Joins, one file per pair of kinds.
 
+mod stream_global;
 mod stream_table;

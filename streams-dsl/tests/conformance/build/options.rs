@@ -1,12 +1,15 @@
 //! What a scenario says beside the operators: stores, serdes, timestamps, partitioners, functions of key and value.
 
+use std::sync::Arc;
+
 use serde_json::Value as Json;
 use streams_core::processor::{
     FailOnInvalidTimestamp, LogAndSkipOnInvalidTimestamp, SourceRecord, TimestampExtractor, UsePartitionTime,
 };
 use streams_core::store::Stores;
-use streams_core::topology::{PartitionChoice, TopicNameExtractor};
-use streams_core::{BoxError, Headers};
+use streams_core::store::builder::StoreBuilderRef;
+use streams_core::topology::{PartitionChoice, TopicContext, TopicNameExtractor};
+use streams_core::{AutoOffsetReset, BoxError};
 use streams_dsl::{Consumed, Materialized};
 
 use super::{Env, str_of, types};
@@ -25,7 +28,8 @@ pub(super) fn materialized<K: Dynamic, V: Dynamic>(
         result = result.with_name(name);
     }
     match str_of(mat, "type") {
-        None | Some("rocksdb" | "dsl_rocksdb") => {}
+        None => {}
+        Some("rocksdb" | "dsl_rocksdb") => result = result.persistent(),
         Some("memory" | "dsl_memory") => result = result.in_memory(),
         Some(other) => return Err(Skip(format!("store type {other}"))),
     }
@@ -81,12 +85,15 @@ pub(super) struct TopicOf {
 }
 
 impl<K: Dynamic, V: Dynamic> TopicNameExtractor<K, V> for TopicOf {
-    fn topic(&self, key: Option<&K>, value: Option<&V>, _: i64, _: &Headers) -> String {
+    fn topic(&self, key: Option<&K>, value: Option<&V>, context: &TopicContext<'_>) -> String {
         let (key, value) = (key_of(key), key_of(value));
         let argument = |index: usize| self.spec[index].as_str().unwrap_or("").to_owned();
         match &self.test {
             Some(test) if test(key.as_ref(), value.as_ref()) => argument(2),
             Some(_) => argument(3),
+            None if self.spec[0] == "topic_of_source" => {
+                argument(1) + context.source.map_or("", |source| &*source.topic)
+            }
             None if self.spec[0] == "topic_of_key" => argument(1) + &text(key.as_ref()),
             None => argument(1) + &text(value.as_ref()),
         }
@@ -122,6 +129,15 @@ pub(super) fn consumed<K: Dynamic>(step: &Json) -> Result<Consumed<K, Value>, Sk
     if let Some(name) = str_of(step, "name") {
         consumed = consumed.named(name);
     }
+    consumed = match str_of(step, "reset") {
+        Some("earliest") => consumed.with_offset_reset(AutoOffsetReset::Earliest),
+        Some("latest") => consumed.with_offset_reset(AutoOffsetReset::Latest),
+        Some("none") => consumed.with_offset_reset(AutoOffsetReset::None),
+        _ => match step["reset"].as_i64() {
+            Some(ms) => consumed.with_offset_reset(AutoOffsetReset::ByDuration(ms)),
+            None => consumed,
+        },
+    };
     let spec = &step["ts_extractor"];
     Ok(match spec[0].as_str() {
         None => consumed,
@@ -140,7 +156,7 @@ pub(super) fn consumed<K: Dynamic>(step: &Json) -> Result<Consumed<K, Value>, Sk
     })
 }
 
-pub(super) fn add_store(env: &mut Env, def: &Json) -> Result<(), Skip> {
+pub(super) fn store(def: &Json) -> Result<StoreBuilderRef, Skip> {
     let (key, value) = types(def);
     let name = str_of(def, "name").unwrap();
     let (key, value) = (DynamicSerde(key), DynamicSerde(value));
@@ -159,21 +175,26 @@ pub(super) fn add_store(env: &mut Env, def: &Json) -> Result<(), Skip> {
             if def["logging"] == false {
                 builder = builder.without_logging();
             }
-            env.builder.add_state_store(builder);
+            Arc::new(builder) as StoreBuilderRef
         }};
     }
     let (retention, size) = (number("retention_ms"), number("size_ms"));
-    match str_of(def, "type").unwrap() {
+    Ok(match str_of(def, "type").unwrap() {
         "kv" => add!(Stores::key_value::<Value, Value>(name, key, value)),
         "timestamped_kv" => add!(Stores::timestamped_key_value::<Value, Value>(name, key, value)),
         "window" if def["duplicates"] == true => {
-            add!(Stores::window::<Value, Value>(name, retention, size, key, value).with_duplicates());
+            add!(Stores::window::<Value, Value>(name, retention, size, key, value).with_duplicates())
         }
         "window" => add!(Stores::window::<Value, Value>(name, retention, size, key, value)),
         "timestamped_window" => add!(Stores::timestamped_window::<Value, Value>(name, retention, size, key, value)),
         "session" => add!(Stores::session::<Value, Value>(name, retention, key, value)),
         other => return Err(Skip(format!("store {other}"))),
-    }
+    })
+}
+
+pub(super) fn add_store(env: &mut Env, def: &Json) -> Result<(), Skip> {
+    env.builder.add_shared_state_store(store(def)?);
+    let name = str_of(def, "name").unwrap();
     env.stores.insert(name.to_owned(), def.clone());
     Ok(())
 }
