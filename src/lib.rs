@@ -57,13 +57,13 @@ pub mod prelude {
     };
     pub use streams_core::windowed::{Window, Windowed};
     pub use streams_core::{
-        BoxError, Change, Headers, KeyValueStore, Processor, ProcessorContext, PunctuationType, Record, Serde,
-        SerdeRef, StreamsConfig, StreamsError, TimestampedKeyValueStore, TimestampedWindowStore, Topology,
-        TopologyTestDriver, ValueAndTimestamp,
+        BoxError, Change, FixedKeyContext, FixedKeyProcessor, FixedKeyRecord, Headers, KeyValueStore, Processor,
+        ProcessorContext, PunctuationType, Record, Serde, SerdeRef, StreamsConfig, StreamsError,
+        TimestampedKeyValueStore, TimestampedWindowStore, Topology, TopologyTestDriver, ValueAndTimestamp,
     };
     pub use streams_dsl::{
-        Consumed, Grouped, Joined, KGroupedStream, KStream, KTable, Materialized, Produced, Repartitioned,
-        StreamsBuilder, TimeWindows,
+        CogroupedKStream, Consumed, GlobalKTable, Grouped, Joined, KGroupedStream, KStream, KTable, Materialized,
+        Printed, Produced, Repartitioned, StreamsBuilder, TimeWindows,
     };
 
     pub use crate::embedded::Embedded;

@@ -1,0 +1,131 @@
+//! Operators that ask something of the runtime: global tables, topics by pattern, dead letters.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use millstream::base::TopicPartition;
+use millstream::client::consumer::{Consumer, ConsumerConfig};
+use millstream::prelude::*;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn send(broker: &Embedded, topic: &str, records: &[(&str, &str)]) {
+    let producer = Producer::new(broker.client(), ProducerConfig::default()).unwrap();
+    for (key, value) in records {
+        producer.send_blocking(ProducerRecord::to(topic).key((*key).to_owned()).value((*value).to_owned())).unwrap();
+    }
+}
+
+/// The first `count` records of a topic with one partition: key, value, and names of headers.
+fn read(broker: &Embedded, topic: &str, count: usize) -> Vec<(String, String, Vec<String>)> {
+    let settings = ConsumerConfig::from_properties([("auto.offset.reset", "earliest")]).unwrap();
+    let mut consumer = Consumer::new(broker.client(), settings).unwrap();
+    consumer.assign([TopicPartition::new(topic, 0)]).unwrap();
+    let text = |bytes: &Option<_>| {
+        bytes.as_deref().map_or_else(String::new, |bytes: &[u8]| String::from_utf8_lossy(bytes).into())
+    };
+    let mut found = Vec::new();
+    while found.len() < count {
+        let records = consumer.poll_blocking(PATIENCE).unwrap();
+        assert!(!records.is_empty(), "{topic} has {found:?} only");
+        for record in records {
+            let headers = record.headers.iter().map(|header| header.key.to_string()).collect();
+            found.push((text(&record.key), text(&record.value), headers));
+        }
+    }
+    found
+}
+
+fn config(broker: &Embedded, name: &str) -> StreamsConfig {
+    StreamsConfig::new(name).with("state.dir", broker.state_dir().display()).unwrap()
+}
+
+#[test]
+fn a_global_table_is_whole_before_the_first_record_and_goes_on_being_read() {
+    let broker = Embedded::temporary().unwrap();
+    for (topic, partitions) in [("countries", 3), ("people", 1), ("out", 1)] {
+        broker.create_topic(topic, partitions).unwrap();
+    }
+    send(&broker, "countries", &[("ch", "Switzerland"), ("fr", "France"), ("at", "Austria")]);
+    send(&broker, "people", &[("ada", "fr"), ("bob", "ch")]);
+    let topology = || {
+        let builder = StreamsBuilder::new();
+        let countries =
+            builder.global_table("countries", Consumed::<String, String>::default(), Materialized::named("countries"));
+        builder
+            .stream("people", Consumed::<String, String>::default())
+            .join_global(&countries, |_, code| code.clone(), |code, name| format!("{code}={name}"))
+            .to("out", Produced::default());
+        builder.build().unwrap()
+    };
+    let streams = Streams::start(topology(), config(&broker, "global"), broker.client()).unwrap();
+    let values = |count| -> BTreeMap<String, String> {
+        read(&broker, "out", count).into_iter().map(|(key, value, _)| (key, value)).collect()
+    };
+    assert_eq!(values(2)["ada"], "fr=France");
+    let store = streams.global_store::<String, ValueAndTimestamp<String>>("countries").unwrap();
+    assert_eq!(store.all().unwrap().len(), 3);
+    send(&broker, "countries", &[("it", "Italy")]);
+    while store.get(&"it".to_owned()).unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    send(&broker, "people", &[("carla", "it")]);
+    assert_eq!(values(3)["carla"], "it=Italy");
+    streams.close().unwrap();
+    // Again, with the stores that are there.
+    let streams = Streams::start(topology(), config(&broker, "global"), broker.client()).unwrap();
+    send(&broker, "people", &[("dan", "at")]);
+    assert_eq!(values(4)["dan"], "at=Austria");
+    streams.close().unwrap();
+    broker.shutdown().unwrap();
+}
+
+#[test]
+fn topics_that_match_a_pattern_are_read() {
+    let broker = Embedded::temporary().unwrap();
+    for topic in ["in-1", "in-22", "in-x", "out"] {
+        broker.create_topic(topic, 1).unwrap();
+    }
+    for topic in ["in-1", "in-22", "in-x"] {
+        send(&broker, topic, &[("k", topic)]);
+    }
+    let builder = StreamsBuilder::new();
+    builder.stream_matching("in-[0-9]+", Consumed::<String, String>::default()).to("out", Produced::default());
+    let streams = Streams::start(builder.build().unwrap(), config(&broker, "pattern"), broker.client()).unwrap();
+    let mut values: Vec<String> = read(&broker, "out", 2).into_iter().map(|(_, value, _)| value).collect();
+    values.sort();
+    assert_eq!(values, ["in-1", "in-22"]);
+    streams.close().unwrap();
+    broker.shutdown().unwrap();
+}
+
+#[test]
+fn what_fails_goes_to_the_dead_letter_topic() {
+    let broker = Embedded::temporary().unwrap();
+    for topic in ["in", "out", "dead"] {
+        broker.create_topic(topic, 1).unwrap();
+    }
+    send(&broker, "in", &[("a", "1"), ("b", "one"), ("c", "3")]);
+    let builder = StreamsBuilder::new();
+    builder
+        .stream("in", Consumed::<String, String>::default())
+        .try_map_values(|_, text| {
+            Ok(text.map(|text| text.parse::<i64>()).transpose()?.map(|number| number.to_string()))
+        })
+        .to("out", Produced::default());
+    let config = config(&broker, "letters")
+        .with("errors.dead.letter.queue.topic.name", "dead")
+        .and_then(|config| config.with("processing.exception.handler", "LogAndContinueProcessingExceptionHandler"))
+        .unwrap();
+    let streams = Streams::start(builder.build().unwrap(), config, broker.client()).unwrap();
+    let keys: Vec<String> = read(&broker, "out", 2).into_iter().map(|(key, ..)| key).collect();
+    assert_eq!(keys, ["a", "c"]);
+    let (key, value, headers) = read(&broker, "dead", 1).remove(0);
+    assert_eq!((key.as_str(), value.as_str()), ("b", "one"));
+    assert_eq!(headers[0], "__streams.errors.exception");
+    assert_eq!(headers.len(), 6);
+    streams.close().unwrap();
+    broker.shutdown().unwrap();
+}
