@@ -86,7 +86,13 @@ impl Model {
 
     fn scan(&self, scan: &Scan<'_>) -> Entries {
         let includes_limit = !self.exact && self.layout != Layout::KeyFirst && self.kind == KeyKind::Window;
-        let earliest = self.stream_time - RETENTION_MS + i64::from(!includes_limit);
+        let limit = self.stream_time - RETENTION_MS;
+        let by_end = self.kind == KeyKind::Session && matches!(scan.times, TimeBounds::Within { .. });
+        let earliest = if by_end && !self.exact && self.layout != Layout::KeyFirst {
+            limit.div_euclid(self.interval()) * self.interval()
+        } else {
+            limit + i64::from(!includes_limit)
+        };
         let mut found: Entries = self
             .entries
             .iter()
@@ -186,7 +192,11 @@ proptest! {
                         }
                     }
                     for (key, value) in &model.entries {
-                        let all = Scan { keys: Keys::ALL, times: TimeBounds::Within { from: 0, to: i64::MAX }, direction: Direction::Forward };
+                        let times = match kind {
+                            KeyKind::Window => TimeBounds::Within { from: 0, to: i64::MAX },
+                            KeyKind::Session => TimeBounds::Overlap { earliest_end: 0, latest_start: i64::MAX },
+                        };
+                        let all = Scan { keys: Keys::ALL, times, direction: Direction::Forward };
                         let visible = model.scan(&all).iter().any(|(other, _)| other == key);
                         assert_eq!(store.get(key).expect("get"), visible.then(|| value.clone()), "{name} {key:?}");
                     }
@@ -313,6 +323,27 @@ fn sessions_are_found_by_what_they_touch_and_by_when_they_end() {
         assert_eq!(ended, [(0, 10), (20, 30), (40, 110_000)], "{name}");
         assert!(store.fetch_session_with(b"k", 20, 30, &mut |_| ()).expect("fetch"), "{name}");
         assert!(!store.fetch_session_with(b"k", 20, 31, &mut |_| ()).expect("fetch"), "{name}");
+    }
+}
+
+#[test]
+fn time_first_sessions_on_disk_are_found_by_their_end_as_long_as_their_segment_is_there() {
+    // Stream time 450 000: limit 250 000, which lies in the segment from 200 000 to 300 000.
+    for (name, backend) in backends() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let layout = Layout::TimeFirst { key_index: true };
+        let mut store = backend.open_session(&spec(directory.path(), "s"), RETENTION_MS, layout).expect("open");
+        for end in [199_999, 200_000, 250_001, 450_000] {
+            put(&mut store, &[(SessionKey { key: b"k", start: end, end }.to_bytes(), Some(b"v".to_vec()))]);
+        }
+        let ends = |entries: Entries| -> Vec<i64> {
+            entries.iter().filter_map(|(key, _)| SessionKey::read(key)).map(|key| key.end).collect()
+        };
+        let ended = ends(entries(store.find_by_end(0, 450_000, Direction::Forward)));
+        let expected: &[i64] = if backend.is_persistent() { &[200_000, 250_001, 450_000] } else { &[250_001, 450_000] };
+        assert_eq!(ended, expected, "{name}");
+        let touched = ends(entries(store.find(Keys::One(b"k"), 0, 450_000, Direction::Forward)));
+        assert_eq!(touched, [250_001, 450_000], "{name}");
     }
 }
 

@@ -126,6 +126,21 @@ impl SegmentedStore {
         Ok(if includes_limit { limit } else { limit.saturating_add(1) })
     }
 
+    /// The earliest time that `scan` may return. As in the JVM, scans for sessions that close (by end, over a time-first layout on disk) still
+    /// find those that have expired, as long as their segment is there.
+    ///
+    /// # Errors
+    /// As [`SegmentedStore::stream_time`].
+    pub fn earliest_scanned(&self, scan: &Scan<'_>) -> Result<Timestamp, StateError> {
+        let time_first = matches!(self.options.layout, Layout::TimeFirst { .. });
+        let by_end = self.options.kind == KeyKind::Session && matches!(scan.times, TimeBounds::Within { .. });
+        if self.exact || !time_first || !by_end {
+            return self.earliest_visible();
+        }
+        let limit = self.stream_time()?.saturating_sub(self.options.retention_ms);
+        Ok(self.segment_id(limit).saturating_mul(self.options.segment_interval_ms))
+    }
+
     fn is_kept(&self, time: Timestamp, stream_time: Timestamp) -> bool {
         let limit = stream_time.saturating_sub(self.options.retention_ms);
         if self.exact { time > limit } else { self.segment_id(time) >= self.segment_id(limit) }
@@ -184,7 +199,7 @@ impl SegmentedStore {
     /// # Errors
     /// As [`BatchStore::offset`].
     pub fn scan(&self, scan: &Scan<'_>) -> Result<Box<dyn ByteIterator + '_>, StateError> {
-        let scan = scan.clipped(self.earliest_visible()?);
+        let scan = scan.clipped(self.earliest_scanned(scan)?);
         if scan.is_empty() {
             return Ok(Box::new(EmptyIterator));
         }

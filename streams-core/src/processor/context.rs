@@ -164,6 +164,18 @@ impl NodeContext {
         })
     }
 
+    /// Plain data that processors of this task share, in memory: the same for all that ask for `name`, made by the first. It is gone when
+    /// the task ends.
+    ///
+    /// # Errors
+    /// If another type was asked for under that name.
+    pub fn shared_data<T: Default + 'static>(&self, name: &str) -> Result<Rc<T>, BoxError> {
+        self.task.of_processors(name).ok_or_else(|| {
+            let message = format!("the shared data {name} is no {}", std::any::type_name::<T>());
+            StreamsError::new(ErrorKind::IllegalState, message).in_processor(&self.name).into()
+        })
+    }
+
     /// The connected key-value store called `name`.
     ///
     /// # Errors

@@ -304,7 +304,7 @@ where
     /// All entries of a scan over cache, pending changes and store.
     pub(crate) fn scan(&self, scan: &Scan<'_>) -> Result<Entries<V>, StreamsError> {
         let store = self.store.borrow();
-        let earliest = store.earliest_visible().map_err(|error| self.failed(error))?;
+        let earliest = store.earliest_scanned(scan).map_err(|error| self.failed(error))?;
         let bounds = plain_bounds(self.kind, scan);
         let (low, high) = (bounds.0.as_ref().map(Vec::as_slice), bounds.1.as_ref().map(Vec::as_slice));
         let is_visible = |plain: &[u8]| self.kind.parts(plain).is_some_and(|parts| parts.time >= earliest);

@@ -147,6 +147,51 @@ impl<K: 'static, V: Clone + 'static> SessionStore<K, V> {
         self.find_sessions(key, 0, Timestamp::MAX)
     }
 
+    /// [`SessionStore::fetch`] from the latest session back.
+    ///
+    /// # Errors
+    /// As [`SessionStore::put`].
+    pub fn backward_fetch(&self, key: &K) -> Result<SessionIterator<'_, K, V>, StreamsError> {
+        self.backward_find_sessions(key, 0, Timestamp::MAX)
+    }
+
+    /// All sessions of the keys from `first` to `last` (compared as bytes).
+    ///
+    /// # Errors
+    /// As [`SessionStore::put`].
+    pub fn fetch_key_range(
+        &self,
+        first: Option<&K>,
+        last: Option<&K>,
+    ) -> Result<SessionIterator<'_, K, V>, StreamsError> {
+        self.find_keys(first, last, Direction::Forward)
+    }
+
+    /// [`SessionStore::fetch_key_range`] the other way round.
+    ///
+    /// # Errors
+    /// As [`SessionStore::put`].
+    pub fn backward_fetch_key_range(
+        &self,
+        first: Option<&K>,
+        last: Option<&K>,
+    ) -> Result<SessionIterator<'_, K, V>, StreamsError> {
+        self.find_keys(first, last, Direction::Backward)
+    }
+
+    fn find_keys(
+        &self,
+        first: Option<&K>,
+        last: Option<&K>,
+        direction: Direction,
+    ) -> Result<SessionIterator<'_, K, V>, StreamsError> {
+        let bytes = |key: &K| self.core.with_key(key, |bytes| Ok(bytes.clone()));
+        let (first, last) = (first.map(bytes).transpose()?, last.map(bytes).transpose()?);
+        let times = TimeBounds::Overlap { earliest_end: 0, latest_start: Timestamp::MAX };
+        let scan = Scan { keys: Keys::Range(first.as_deref(), last.as_deref()), times, direction };
+        Ok(SessionIterator { store: self, entries: self.core.scan(&scan)?.into_iter() })
+    }
+
     /// Greatest session end that has reached the byte layers; -1 before the first.
     ///
     /// # Errors

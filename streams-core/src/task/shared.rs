@@ -3,6 +3,7 @@
 //! Everything sits in cells: a task and all it holds live on one thread. The record context (source partition, offset,
 //! timestamp, headers) is what changelog records and cache entries are stamped with.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -90,6 +91,7 @@ pub(crate) struct TaskShared {
     schedules: RefCell<Schedules>,
     commit_requested: Cell<bool>,
     processor_metadata: RefCell<BTreeMap<String, i64>>,
+    of_processors: RefCell<BTreeMap<String, Rc<dyn Any>>>,
     scratch: RefCell<Scratch>,
     /// The record being processed as it was read, where dead letters are kept.
     raw: RefCell<Option<Rc<RawRecord>>>,
@@ -113,6 +115,7 @@ impl TaskShared {
             schedules: RefCell::default(),
             commit_requested: Cell::new(false),
             processor_metadata: RefCell::default(),
+            of_processors: RefCell::default(),
             scratch: RefCell::default(),
             raw: RefCell::default(),
         }
@@ -304,5 +307,19 @@ impl TaskShared {
 
     pub(crate) fn all_processor_metadata(&self) -> BTreeMap<String, i64> {
         self.processor_metadata.borrow().clone()
+    }
+
+    /// What the processors of this task keep together under `name`; `None` if it was made with another type.
+    pub(crate) fn of_processors<T: Default + 'static>(&self, name: &str) -> Option<Rc<T>> {
+        let mut known = self.of_processors.borrow_mut();
+        let value = match known.get(name) {
+            Some(value) => Rc::clone(value),
+            None => {
+                let value: Rc<dyn Any> = Rc::<T>::default();
+                known.insert(name.to_owned(), Rc::clone(&value));
+                value
+            }
+        };
+        value.downcast().ok()
     }
 }

@@ -6,6 +6,7 @@ mod describe;
 mod driver;
 mod model;
 mod settings;
+mod shared;
 mod stores;
 mod support;
 mod tasks;
