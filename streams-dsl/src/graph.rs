@@ -37,7 +37,12 @@ pub(crate) struct Graph {
     error: Option<StreamsError>,
     /// Source node by the topics it reads, so that the same topics are read once.
     sources: BTreeMap<Vec<String>, String>,
+    /// Repartitions in front of joins, by the node whose output they take.
+    repartitions: BTreeMap<String, SharedRepartition>,
 }
+
+/// Source node behind a repartition, and the repartitions upstream of it, itself among them.
+pub(crate) type SharedRepartition = (String, Vec<NullKeys>);
 
 /// The graph, shared by the builder and every stream and table made with it.
 #[derive(Clone, Default)]
@@ -114,6 +119,16 @@ impl GraphRef {
             std::collections::btree_map::Entry::Occupied(known) => (known.get().clone(), false),
             std::collections::btree_map::Entry::Vacant(place) => (place.insert(name).clone(), true),
         }
+    }
+
+    /// The repartition that an earlier join has put behind `node`.
+    pub(crate) fn repartition_of(&self, node: &str) -> Option<SharedRepartition> {
+        self.0.borrow().repartitions.get(node).cloned()
+    }
+
+    /// Remembers the repartition behind `node` for later joins.
+    pub(crate) fn keep_repartition(&self, node: &str, repartition: SharedRepartition) {
+        self.0.borrow_mut().repartitions.insert(node.to_owned(), repartition);
     }
 
     /// Refuses stores and internal topics of `topology` that have generated names.

@@ -1,4 +1,4 @@
-//! Streams grouped by key, about to be aggregated: [`KGroupedStream`] and [`TimeWindowedKStream`].
+//! Streams grouped by key, about to be aggregated: [`KGroupedStream`], [`TimeWindowedKStream`] and [`SessionWindowedKStream`].
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -6,7 +6,7 @@ use std::rc::Rc;
 use crate::graph::Place;
 use crate::kstream::KStream;
 use crate::options::Grouped;
-use crate::windows::TimeWindows;
+use crate::windows::{EmitStrategy, FixedWindows, SessionWindows, Windows};
 
 /// A stream whose records of one key are to be aggregated.
 pub struct KGroupedStream<K, V> {
@@ -45,31 +45,57 @@ impl<K, V> KGroupedStream<K, V> {
         Self { stream: self.stream.named(name), ..self.clone() }
     }
 
-    /// Aggregates per window of time.
-    pub fn windowed_by(&self, windows: TimeWindows) -> TimeWindowedKStream<K, V> {
-        if let Some(problem) = windows.problem() {
-            self.stream.place.graph.fail(problem);
+    /// Aggregates per window of time: [`TimeWindows`](crate::TimeWindows), [`SlidingWindows`](crate::SlidingWindows), [`SessionWindows`] or
+    /// [`UnlimitedWindows`](crate::UnlimitedWindows).
+    pub fn windowed_by<W: Windows<K, V>>(&self, windows: W) -> W::Windowed {
+        windows.of(self)
+    }
+}
+
+macro_rules! windowed_stream {
+    ($(#[$doc:meta])* $name:ident, $windows:ident) => {
+        $(#[$doc])*
+        pub struct $name<K, V> {
+            pub(crate) grouped: KGroupedStream<K, V>,
+            pub(crate) windows: $windows,
+            pub(crate) emit: EmitStrategy,
         }
-        TimeWindowedKStream { grouped: self.clone(), windows }
-    }
+
+        impl<K, V> Clone for $name<K, V> {
+            fn clone(&self) -> Self {
+                Self { grouped: self.grouped.clone(), windows: self.windows, emit: self.emit }
+            }
+        }
+
+        impl<K, V> $name<K, V> {
+            pub(crate) fn new(grouped: &KGroupedStream<K, V>, windows: $windows) -> Self {
+                if let Some(problem) = windows.problem() {
+                    grouped.stream.place.graph.fail(problem);
+                }
+                Self { grouped: grouped.clone(), windows, emit: EmitStrategy::default() }
+            }
+
+            /// Gives the aggregation's node a name, in place of a generated one.
+            #[must_use]
+            pub fn named(&self, name: &str) -> Self {
+                Self { grouped: self.grouped.named(name), ..self.clone() }
+            }
+
+            /// When results come out. Unlimited windows never close, so [`EmitStrategy::OnWindowClose`] does not go with them.
+            #[must_use]
+            pub fn emit_strategy(&self, emit: EmitStrategy) -> Self {
+                Self { emit, ..self.clone() }
+            }
+        }
+    };
 }
 
-/// A stream whose records of one key and window are to be aggregated.
-pub struct TimeWindowedKStream<K, V> {
-    pub(crate) grouped: KGroupedStream<K, V>,
-    pub(crate) windows: TimeWindows,
-}
+windowed_stream!(
+    /// A stream whose records of one key and window are to be aggregated.
+    TimeWindowedKStream, FixedWindows
+);
 
-impl<K, V> Clone for TimeWindowedKStream<K, V> {
-    fn clone(&self) -> Self {
-        Self { grouped: self.grouped.clone(), windows: self.windows }
-    }
-}
-
-impl<K, V> TimeWindowedKStream<K, V> {
-    /// Gives the aggregation's node a name, in place of a generated one.
-    #[must_use]
-    pub fn named(&self, name: &str) -> Self {
-        Self { grouped: self.grouped.named(name), windows: self.windows }
-    }
-}
+windowed_stream!(
+    /// A stream whose records of one key and session are to be aggregated.
+    SessionWindowedKStream, SessionWindows
+);

@@ -32,15 +32,19 @@ mod naming;
 mod operators;
 mod optimize;
 mod options;
+mod stream_joined;
 mod windows;
 
 pub use builder::StreamsBuilder;
 pub use global_table::GlobalKTable;
-pub use grouped::{KGroupedStream, TimeWindowedKStream};
+pub use grouped::{KGroupedStream, SessionWindowedKStream, TimeWindowedKStream};
 pub use kstream::KStream;
 pub use ktable::KTable;
 pub use materialized::Materialized;
-pub use operators::{BranchedKStream, Branches, CogroupedKStream, TimeWindowedCogroupedKStream};
+pub use operators::{
+    BranchedKStream, Branches, CogroupedKStream, SessionWindowedCogroupedKStream, TimeWindowedCogroupedKStream,
+};
 pub use options::{Consumed, Grouped, Joined, Printed, Produced, Repartitioned};
+pub use stream_joined::StreamJoined;
 pub use streams_core::Topology;
-pub use windows::TimeWindows;
+pub use windows::{EmitStrategy, JoinWindows, SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows, Windows};

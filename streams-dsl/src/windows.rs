@@ -1,5 +1,15 @@
 //! Time windows: which windows a timestamp falls into, and how long they stay open.
 
+mod join;
+mod kinds;
+mod session;
+mod sliding;
+
+pub use join::JoinWindows;
+pub(crate) use kinds::FixedWindows;
+pub use kinds::{EmitStrategy, UnlimitedWindows, Windows};
+pub use session::SessionWindows;
+pub use sliding::SlidingWindows;
 use streams_core::{Timestamp, windowed::Window};
 
 /// Windows of a fixed size that start at multiples of an advance: tumbling (advance = size) or hopping (advance < size).

@@ -5,7 +5,8 @@
 use streams_core::store::Stores;
 use streams_core::{BoxError, Processor, ProcessorContext, Record};
 use streams_dsl::{
-    Consumed, Grouped, Joined, KStream, KTable, Materialized, Produced, Repartitioned, StreamsBuilder, TimeWindows,
+    Consumed, EmitStrategy, Grouped, JoinWindows, Joined, KStream, KTable, Materialized, Produced, Repartitioned,
+    SessionWindows, SlidingWindows, StreamJoined, StreamsBuilder, TimeWindows,
 };
 
 const GOLDEN: &str = include_str!("../../streams-core/tests/data/topology-golden.txt");
@@ -131,6 +132,23 @@ fn windowed_counts_name_their_stores() {
 }
 
 #[test]
+fn windows_of_all_kinds_name_their_stores_alike() {
+    let grouped = |builder: &StreamsBuilder| texts(builder, "a").group_by_key(Grouped::inherited());
+    check("sliding windows", |builder| {
+        let windows = SlidingWindows::of_difference_ms(60_000).with_grace_ms(30_000);
+        grouped(builder).windowed_by(windows).count(Materialized::unnamed());
+    });
+    check("session windows", |builder| {
+        let windows = SessionWindows::of_gap_ms(60_000).with_grace_ms(30_000);
+        grouped(builder).windowed_by(windows).count(Materialized::unnamed());
+    });
+    check("emit final windowed", |builder| {
+        let windowed = grouped(builder).windowed_by(TimeWindows::of_size_ms(60_000));
+        windowed.emit_strategy(EmitStrategy::OnWindowClose).count(Materialized::unnamed());
+    });
+}
+
+#[test]
 fn tables_keep_a_store_when_it_is_named_or_needed() {
     check("table unnamed", |builder| {
         table(builder, Materialized::unnamed());
@@ -157,6 +175,46 @@ fn joins_repartition_under_their_name() {
         let rekeyed = stream.select_key(|_, value| value.clone());
         rekeyed.left_join(&table, |left, _| left.clone(), Joined::default().named("jj"));
     });
+}
+
+#[test]
+fn joins_of_streams_name_nodes_stores_and_repartitions() {
+    const WINDOWS: JoinWindows = JoinWindows::of_difference_ms(60_000);
+    let sides = |builder: &StreamsBuilder| (texts(builder, "a"), texts(builder, "b"));
+    let rekeyed = |builder: &StreamsBuilder, topic| texts(builder, topic).select_key(|_, value| value.clone());
+    let inner = |left: &Texts, right: &Texts, joined| {
+        left.join_stream(right, |left, _| left.clone(), WINDOWS, joined);
+    };
+    check("stream-stream inner join unnamed", |builder| {
+        let (left, right) = sides(builder);
+        inner(&left, &right, StreamJoined::inherited());
+    });
+    check("stream-stream inner join, both rekeyed", |builder| {
+        let (left, right) = (rekeyed(builder, "a"), rekeyed(builder, "b"));
+        inner(&left, &right, StreamJoined::default());
+    });
+    check("stream-stream join rekeyed StreamJoined.as + store name", |builder| {
+        let (left, right) = (rekeyed(builder, "a"), rekeyed(builder, "b"));
+        inner(&left, &right, StreamJoined::default().named("jn").with_store_name("jst"));
+    });
+    check("self join", |builder| {
+        let stream = texts(builder, "a");
+        inner(&stream, &stream, StreamJoined::inherited());
+    });
+}
+
+/// The second join reads what the first has repartitioned; the numbers of the nodes it would have made are used up.
+#[test]
+fn joins_of_one_rekeyed_stream_share_its_repartition() {
+    let builder = StreamsBuilder::new();
+    let (left, right) = (texts(&builder, "a").select_key(|_, value| value.clone()), texts(&builder, "b"));
+    for _ in 0..2 {
+        let windows = JoinWindows::of_difference_ms(60_000);
+        left.join_stream(&right, |left, _| left.clone(), windows, StreamJoined::default());
+    }
+    let described = builder.build().unwrap().describe();
+    assert_eq!(described.matches("Sink:").count(), 1, "{described}");
+    assert!(described.contains("KSTREAM-MERGE-0000000018"), "{described}");
 }
 
 struct Pass;

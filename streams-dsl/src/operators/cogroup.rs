@@ -1,13 +1,13 @@
 //! `cogroup` of grouped streams: several streams, each with an aggregator of its own, fill one table.
 
+mod windowed;
+
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use streams_core::serde::TimeWindowedSerde;
 use streams_core::store::builder::StoreBuilderRef;
-use streams_core::windowed::Windowed;
-use streams_core::{Change, Serde, SerdeRef, StreamsError, Topology};
+use streams_core::{Change, SerdeRef, StreamsError, Topology};
 
 use crate::graph::{GraphRef, Place};
 use crate::grouped::KGroupedStream;
@@ -16,18 +16,21 @@ use crate::materialized::Materialized;
 use crate::naming;
 use crate::operators::aggregate::{Aggregate, Aggregator};
 use crate::operators::merge::PassThrough;
+use crate::operators::session_aggregate::{Functions, Merger, SessionPlan};
 use crate::operators::store::SettledStore;
-use crate::operators::table_source::{StoredTable, WindowedTable};
-use crate::operators::window_aggregate::{WindowAggregate, WindowAggregator};
+use crate::operators::table_source::StoredTable;
+use crate::operators::window_aggregate::{WindowAggregator, WindowPlan};
 use crate::optimize::Kind;
-use crate::windows::TimeWindows;
+use crate::windows::{EmitStrategy, FixedWindows, SessionWindows, Windows};
+
+pub use windowed::{SessionWindowedCogroupedKStream, TimeWindowedCogroupedKStream};
 
 /// New aggregate from key, value (null values take part in windows) and the aggregate so far; `None` deletes it.
 type Combine<K, V, A> = Arc<dyn Fn(&K, Option<&V>, Option<A>) -> Option<A> + Send + Sync>;
 /// The aggregate of a key without one.
 type Initial<A> = Arc<dyn Fn() -> Option<A> + Send + Sync>;
-/// Adds the aggregating node of one stream: its name, its parent's, the store's, and whether old values are sent.
-type AddNode = Box<dyn Fn(&mut Topology, &str, &str, &str, bool) -> Result<(), StreamsError>>;
+/// Adds the aggregating node of one stream: its name, its parent's, and whether old values are sent.
+type AddNode = Box<dyn Fn(&mut Topology, &str, &str, bool) -> Result<(), StreamsError>>;
 
 /// One of the streams, with the type of its values erased.
 trait Input<K, A> {
@@ -37,8 +40,10 @@ trait Input<K, A> {
     fn id(&self) -> *const ();
     /// Where the stream is partitioned by key, behind a repartition topic named after `store` if need be.
     fn partitioned(&self, store: &str) -> Place;
-    fn aggregate(&self, initial: &Initial<A>) -> AddNode;
-    fn windowed(&self, initial: &Initial<A>, windows: TimeWindows) -> AddNode;
+    /// Each of these aggregates into `store`.
+    fn aggregate(&self, store: &str, initial: &Initial<A>) -> AddNode;
+    fn windowed(&self, store: &str, windows: FixedWindows, initial: &Initial<A>) -> AddNode;
+    fn sessions(&self, store: &str, windows: SessionWindows, initial: &Initial<A>, merger: &Merger<K, A>) -> AddNode;
 }
 
 struct TypedInput<K, V, A> {
@@ -68,25 +73,39 @@ where
         self.grouped.partitioned_by_key(store).place
     }
 
-    fn aggregate(&self, initial: &Initial<A>) -> AddNode {
+    fn aggregate(&self, store: &str, initial: &Initial<A>) -> AddNode {
         let (combine, initial) = (Arc::clone(&self.combine), Arc::clone(initial));
         let aggregator: Aggregator<K, V, A> =
             Arc::new(move |key, value, so_far| combine(key, Some(value), so_far.or_else(|| initial())));
-        Box::new(move |topology, name, parent, store, send_old_values| {
-            let (store, aggregator) = (store.to_owned(), Arc::clone(&aggregator));
+        let store = store.to_owned();
+        Box::new(move |topology, name, parent, send_old_values| {
+            let (store, aggregator) = (store.clone(), Arc::clone(&aggregator));
             let supplier = move || Aggregate::new(&store, &aggregator, send_old_values);
             topology.add_processor::<_, K, V, K, Change<A>>(name, supplier, &[parent]).map(|_| ())
         })
     }
 
-    fn windowed(&self, initial: &Initial<A>, windows: TimeWindows) -> AddNode {
+    fn windowed(&self, store: &str, windows: FixedWindows, initial: &Initial<A>) -> AddNode {
         let (combine, initial) = (Arc::clone(&self.combine), Arc::clone(initial));
         let aggregator: WindowAggregator<K, V, A> =
             Arc::new(move |key, value, so_far| combine(key, value, so_far.or_else(|| initial())));
-        Box::new(move |topology, name, parent, store, send_old_values| {
-            let (store, aggregator) = (store.to_owned(), Arc::clone(&aggregator));
-            let supplier = move || WindowAggregate::new(&store, windows, &aggregator, send_old_values);
-            topology.add_processor::<_, K, V, Windowed<K>, Change<A>>(name, supplier, &[parent]).map(|_| ())
+        let emit = EmitStrategy::OnWindowUpdate;
+        let plan = Arc::new(WindowPlan { store_name: store.to_owned(), windows, emit, aggregator });
+        Box::new(move |topology, name, parent, send_old_values| {
+            plan.add_processor(topology, name, parent, send_old_values)
+        })
+    }
+
+    fn sessions(&self, store: &str, windows: SessionWindows, initial: &Initial<A>, merger: &Merger<K, A>) -> AddNode {
+        let functions = Functions {
+            initial: Arc::clone(initial),
+            aggregator: Arc::clone(&self.combine),
+            merger: Arc::clone(merger),
+        };
+        let emit = EmitStrategy::OnWindowUpdate;
+        let plan = Arc::new(SessionPlan { store_name: store.to_owned(), windows, emit, functions });
+        Box::new(move |topology, name, parent, send_old_values| {
+            plan.add_processor(topology, name, parent, send_old_values)
         })
     }
 }
@@ -195,19 +214,23 @@ impl<K: Clone + 'static, A: Clone + 'static> CogroupedKStream<K, A> {
         let table = StoredTable::new(store_name.clone(), is_named);
         let settled = SettledStore::new(&graph, store_name.clone(), materialized, self.key(), None);
         let initial: Initial<A> = Arc::new(initial);
-        let adds = self.inputs.iter().map(|input| input.aggregate(&initial)).collect();
-        let made = Made { graph, store_name, places, adds, name: self.name.clone(), old_values: table.old_values() };
+        let adds = self.inputs.iter().map(|input| input.aggregate(&store_name, &initial)).collect();
+        let made = Made { graph, places, adds, name: self.name.clone(), old_values: table.old_values() };
         let store = settled.as_ref().map(SettledStore::key_value);
         let key = settled.as_ref().map(|settled| Arc::clone(&settled.key));
         made.finish(store, key, settled.map(|settled| settled.value), table)
     }
 
-    /// Aggregates per window of time. Each stream has a time of its own by which its records are late.
-    pub fn windowed_by(&self, windows: TimeWindows) -> TimeWindowedCogroupedKStream<K, A> {
-        if let (Some(problem), Some(input)) = (windows.problem(), self.inputs.first()) {
+    /// Aggregates per window. Each stream has a time of its own by which its records are late.
+    pub fn windowed_by<W: Windows<K, A>>(&self, windows: W) -> W::Cogrouped {
+        windows.of_cogrouped(self)
+    }
+
+    /// Reports a problem with windows.
+    fn fail(&self, problem: Option<String>) {
+        if let (Some(problem), Some(input)) = (problem, self.inputs.first()) {
             input.graph().fail(problem);
         }
-        TimeWindowedCogroupedKStream { cogrouped: self.clone(), windows }
     }
 
     fn key(&self) -> Option<SerdeRef<K>> {
@@ -226,63 +249,9 @@ impl<K: Clone + 'static, A: Clone + 'static> CogroupedKStream<K, A> {
     }
 }
 
-/// Grouped streams that are to be aggregated together per window; see [`CogroupedKStream::windowed_by`].
-pub struct TimeWindowedCogroupedKStream<K, A> {
-    cogrouped: CogroupedKStream<K, A>,
-    windows: TimeWindows,
-}
-
-impl<K, A> Clone for TimeWindowedCogroupedKStream<K, A> {
-    fn clone(&self) -> Self {
-        Self { cogrouped: self.cogrouped.clone(), windows: self.windows }
-    }
-}
-
-impl<K: Clone + 'static, A: Clone + 'static> TimeWindowedCogroupedKStream<K, A> {
-    /// As [`CogroupedKStream::named`].
-    #[must_use]
-    pub fn named(&self, name: &str) -> Self {
-        Self { cogrouped: self.cogrouped.named(name), windows: self.windows }
-    }
-
-    /// One value per key and window, which begins as `initial()`.
-    pub fn aggregate(
-        &self,
-        initial: impl Fn() -> A + Send + Sync + 'static,
-        materialized: Materialized<K, A>,
-    ) -> KTable<Windowed<K>, A> {
-        self.aggregate_nullable(move || Some(initial()), materialized)
-    }
-
-    /// As [`TimeWindowedCogroupedKStream::aggregate`]; the initial value may be `None`.
-    pub fn aggregate_nullable(
-        &self,
-        initial: impl Fn() -> Option<A> + Send + Sync + 'static,
-        materialized: Materialized<K, A>,
-    ) -> KTable<Windowed<K>, A> {
-        let (graph, store_name, places) = self.cogrouped.begin(&materialized);
-        let is_named = materialized.name.is_some();
-        let table = WindowedTable::new(store_name.clone(), is_named);
-        let settled = SettledStore::new(&graph, store_name.clone(), materialized, self.cogrouped.key(), None);
-        if let Some(problem) = settled.as_ref().and_then(|settled| settled.retention_problem(&self.windows)) {
-            graph.fail(problem);
-        }
-        let initial: Initial<A> = Arc::new(initial);
-        let adds = self.cogrouped.inputs.iter().map(|input| input.windowed(&initial, self.windows)).collect();
-        let name = self.cogrouped.name.clone();
-        let made = Made { graph, store_name, places, adds, name, old_values: table.old_values() };
-        let store = settled.as_ref().map(|settled| settled.windowed(&self.windows));
-        let size = self.windows.size_ms();
-        let key =
-            settled.as_ref().map(|settled| TimeWindowedSerde::new(Arc::clone(&settled.key), Some(size)).into_ref());
-        made.finish(store, key, settled.map(|settled| settled.value), table)
-    }
-}
-
 /// An aggregation whose nodes are still to be added.
 struct Made {
     graph: GraphRef,
-    store_name: String,
     places: Vec<Place>,
     adds: Vec<AddNode>,
     name: Option<String>,
@@ -298,16 +267,16 @@ impl Made {
         value: Option<SerdeRef<A>>,
         table: Rc<dyn Table<K, A>>,
     ) -> KTable<K, A> {
-        let Self { graph, store_name, places, adds, name, old_values } = self;
+        let Self { graph, places, adds, name, old_values } = self;
         let named = |suffix: &str| name.as_ref().map(|name| format!("{name}-cogroup-{suffix}"));
         let mut nodes = Vec::with_capacity(places.len());
         for (index, (place, add)) in places.iter().zip(adds).enumerate() {
             let node = graph.name_or(named(&format!("agg-{index}")), naming::COGROUP_AGGREGATE);
             nodes.push(node.clone());
-            let (parent, store_name, old_values) = (place.node.clone(), store_name.clone(), Rc::clone(&old_values));
+            let (parent, old_values) = (place.node.clone(), Rc::clone(&old_values));
             let store = store.clone();
             graph.add(move |topology| {
-                add(topology, &node, &parent, &store_name, old_values.get())?;
+                add(topology, &node, &parent, old_values.get())?;
                 match &store {
                     Some(store) => topology.add_shared_state_store(StoreBuilderRef::clone(store), &[&node]).map(|_| ()),
                     None => Ok(()),

@@ -3,6 +3,7 @@
 mod aggregate;
 mod branch;
 mod cogroup;
+mod emit_on_close;
 mod fallible;
 mod filter;
 mod flat_map;
@@ -15,7 +16,9 @@ pub(crate) mod print;
 mod process;
 mod repartition;
 mod select_key;
+mod session_aggregate;
 mod sink;
+mod sliding_aggregate;
 pub(crate) mod store;
 mod table_filter;
 mod table_map_values;
@@ -25,4 +28,4 @@ mod to_table;
 mod window_aggregate;
 
 pub use branch::{BranchedKStream, Branches};
-pub use cogroup::{CogroupedKStream, TimeWindowedCogroupedKStream};
+pub use cogroup::{CogroupedKStream, SessionWindowedCogroupedKStream, TimeWindowedCogroupedKStream};

@@ -8,7 +8,7 @@ use streams_core::store::{Logging, Stores};
 
 use crate::graph::GraphRef;
 use crate::materialized::Materialized;
-use crate::windows::TimeWindows;
+use crate::windows::{EmitStrategy, FixedWindows, SessionWindows};
 
 /// Name and description of a store with its serdes settled.
 pub(crate) struct SettledStore<K, V> {
@@ -47,34 +47,50 @@ impl<K: 'static, V: Clone + 'static> SettledStore<K, V> {
     }
 
     /// A timestamped window store for `windows`.
-    pub(crate) fn windowed(&self, windows: &TimeWindows) -> StoreBuilderRef {
+    pub(crate) fn windowed(&self, windows: &FixedWindows, emit: EmitStrategy) -> StoreBuilderRef {
         let Materialized { caching, logging, storage, .. } = &self.materialized;
-        let retention = self.retention_ms(windows);
+        let retention = self.retention_ms(windows.retention_ms());
         let (key, value) = (Arc::clone(&self.key), Arc::clone(&self.value));
-        let builder = Stores::timestamped_window(self.name.clone(), retention, windows.size_ms(), key, value)
+        let mut builder = Stores::timestamped_window(self.name.clone(), retention, windows.size_ms(), key, value)
             .with_caching(*caching)
             .with_storage(*storage);
+        if emit == EmitStrategy::OnWindowClose {
+            let is_sliding = matches!(windows, FixedWindows::Sliding(_));
+            builder = builder.time_first(is_sliding).with_caching(*caching && !is_sliding);
+        }
         match logging {
             Logging::Enabled(configs) => Arc::new(builder.with_logging(configs.clone())),
             Logging::Disabled => Arc::new(builder.without_logging()),
         }
     }
 
-    fn retention_ms(&self, windows: &TimeWindows) -> i64 {
-        let needed = windows.size_ms().saturating_add(windows.grace_ms());
+    /// A session store for `windows`.
+    pub(crate) fn sessions(&self, windows: &SessionWindows, emit: EmitStrategy) -> StoreBuilderRef {
+        let Materialized { caching, logging, storage, .. } = &self.materialized;
+        let retention = self.retention_ms(windows.retention_ms());
+        let (key, value) = (Arc::clone(&self.key), Arc::clone(&self.value));
+        let mut builder =
+            Stores::session(self.name.clone(), retention, key, value).with_caching(*caching).with_storage(*storage);
+        if emit == EmitStrategy::OnWindowClose {
+            builder = builder.time_first(true).with_caching(false);
+        }
+        match logging {
+            Logging::Enabled(configs) => Arc::new(builder.with_logging(configs.clone())),
+            Logging::Disabled => Arc::new(builder.without_logging()),
+        }
+    }
+
+    fn retention_ms(&self, needed: i64) -> i64 {
         self.materialized.retention_ms.unwrap_or(needed)
     }
 
-    /// What is wrong with the retention for these windows, if anything.
-    pub(crate) fn retention_problem(&self, windows: &TimeWindows) -> Option<String> {
-        let needed = windows.size_ms().saturating_add(windows.grace_ms());
+    /// What is wrong with the retention for windows that need `needed` ms, if anything.
+    pub(crate) fn retention_problem(&self, needed: i64) -> Option<String> {
         let given = self.materialized.retention_ms?;
         (given < needed).then(|| {
             format!(
-                "store {}: a retention of {given} ms is shorter than its windows of {} ms with {} ms of grace",
-                self.name,
-                windows.size_ms(),
-                windows.grace_ms()
+                "store {}: a retention of {given} ms is too short for its windows and their grace, which need {needed} ms",
+                self.name
             )
         })
     }

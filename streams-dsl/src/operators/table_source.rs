@@ -235,6 +235,54 @@ impl<K: 'static, V: Clone + 'static> Table<Windowed<K>, V> for WindowedTable {
     }
 }
 
+/// The table of a session aggregation.
+pub(crate) struct SessionTable {
+    store: String,
+    is_named: bool,
+    old_values: Rc<Cell<bool>>,
+}
+
+impl SessionTable {
+    /// `is_named`: the user gave the store's name.
+    pub(crate) fn new(store: String, is_named: bool) -> Rc<Self> {
+        Rc::new(Self { store, is_named, old_values: Rc::default() })
+    }
+
+    pub(crate) fn old_values(&self) -> Rc<Cell<bool>> {
+        Rc::clone(&self.old_values)
+    }
+}
+
+impl<K: 'static, V: Clone + 'static> Table<Windowed<K>, V> for SessionTable {
+    fn keep_store(&self) {}
+
+    fn send_old_values(&self) -> bool {
+        self.old_values.set(true);
+        true
+    }
+
+    fn own_store(&self) -> Option<String> {
+        self.is_named.then(|| self.store.clone())
+    }
+
+    fn lookup_stores(&self) -> Vec<String> {
+        vec![self.store.clone()]
+    }
+
+    fn getter(&self) -> GetterSupplier<Windowed<K>, V> {
+        let name = self.store.clone();
+        Arc::new(move |ctx: &NodeContext| {
+            let store = ctx.session_store::<K, V>(&name)?;
+            let getter: Getter<Windowed<K>, V> = Box::new(move |key| {
+                let (start, end) = (key.window.start, key.window.end);
+                let value = store.fetch_session(&key.key, start, end)?;
+                Ok(value.map(|value| ValueAndTimestamp { value, timestamp: end }))
+            });
+            Ok(getter)
+        })
+    }
+}
+
 fn store_getter<K: 'static, V: Clone + 'static>(store: &str) -> GetterSupplier<K, V> {
     let name = store.to_owned();
     Arc::new(move |ctx: &NodeContext| {

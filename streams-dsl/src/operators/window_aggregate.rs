@@ -1,4 +1,4 @@
-//! `count`, `reduce` and `aggregate` of a grouped stream per window of time.
+//! `count`, `reduce` and `aggregate` of a grouped stream per window of time: the methods, and the processor of windows that do not slide.
 //!
 //! Late records: a window takes records until the greatest timestamp seen here reaches its end plus the grace period. Kafka Streams forgets that
 //! timestamp at a restart and then accepts what it had refused; here it is read back from the store, so that a restart changes no
@@ -11,64 +11,126 @@ use streams_core::serde::{I64Serde, TimeWindowedSerde};
 use streams_core::store::builder::StoreBuilderRef;
 use streams_core::windowed::Windowed;
 use streams_core::{
-    BoxError, Change, Processor, ProcessorContext, Record, Serde, SerdeRef, Timestamp, TimestampedWindowStore,
-    ValueAndTimestamp,
+    BoxError, Change, Headers, Processor, ProcessorContext, Record, Serde, SerdeRef, StreamsError, Timestamp,
+    TimestampedWindowStore, Topology, ValueAndTimestamp,
 };
 
 use crate::grouped::TimeWindowedKStream;
 use crate::ktable::KTable;
 use crate::materialized::Materialized;
 use crate::naming;
+use crate::operators::emit_on_close::EmitOnClose;
+use crate::operators::sliding_aggregate::SlidingAggregate;
 use crate::operators::store::SettledStore;
 use crate::operators::table_source::WindowedTable;
-use crate::windows::TimeWindows;
+use crate::windows::{EmitStrategy, FixedWindows};
 
 /// New aggregate from key, value (null values take part in windows) and the aggregate so far.
-pub(crate) type WindowAggregator<K, V, A> = Arc<dyn Fn(&K, Option<&V>, Option<A>) -> Option<A> + Send + Sync>;
+pub(super) type WindowAggregator<K, V, A> = Arc<dyn Fn(&K, Option<&V>, Option<A>) -> Option<A> + Send + Sync>;
 
-pub(crate) struct WindowAggregate<K, V, A> {
-    store_name: String,
-    windows: TimeWindows,
-    aggregator: WindowAggregator<K, V, A>,
+/// What the processor of a windowed aggregation is made from.
+pub(super) struct WindowPlan<K, V, A> {
+    pub(super) store_name: String,
+    pub(super) windows: FixedWindows,
+    pub(super) emit: EmitStrategy,
+    pub(super) aggregator: WindowAggregator<K, V, A>,
+}
+
+impl<K: Clone + 'static, V: 'static, A: Clone + 'static> WindowPlan<K, V, A> {
+    /// Adds the aggregating node `name` below `parent`.
+    pub(super) fn add_processor(
+        self: &Arc<Self>,
+        topology: &mut Topology,
+        name: &str,
+        parent: &str,
+        send_old_values: bool,
+    ) -> Result<(), StreamsError> {
+        let plan = Arc::clone(self);
+        if matches!(plan.windows, FixedWindows::Sliding(_)) {
+            let supplier = move || SlidingAggregate::new(Arc::clone(&plan), send_old_values);
+            topology.add_processor::<_, K, V, Windowed<K>, Change<A>>(name, supplier, &[parent])?;
+        } else {
+            let supplier = move || WindowAggregate {
+                plan: Arc::clone(&plan),
+                send_old_values,
+                store: None,
+                forwards_on_flush: false,
+                emit: None,
+                stream_time: -1,
+            };
+            topology.add_processor::<_, K, V, Windowed<K>, Change<A>>(name, supplier, &[parent])?;
+        }
+        Ok(())
+    }
+}
+
+/// Forwards the windows that start from `from` to `to`, as what they have come to.
+pub(super) fn forward_closed<K: Clone + 'static, A: Clone + 'static>(
+    store: &TimestampedWindowStore<K, A>,
+    (from, to): (Timestamp, Timestamp),
+    headers: &Headers,
+    ctx: &ProcessorContext<Windowed<K>, Change<A>>,
+) -> Result<(), BoxError> {
+    for entry in store.fetch_all(from, to)? {
+        let (key, ValueAndTimestamp { value, timestamp }) = entry?;
+        let (value, headers) = (Some(Change::new(Some(value), None)), headers.clone());
+        ctx.forward(Record { key: Some(key), value, timestamp, headers })?;
+    }
+    Ok(())
+}
+
+struct WindowAggregate<K, V, A> {
+    plan: Arc<WindowPlan<K, V, A>>,
     send_old_values: bool,
     store: Option<Rc<TimestampedWindowStore<K, A>>>,
     forwards_on_flush: bool,
+    /// For results that come out on close only.
+    emit: Option<EmitOnClose>,
     /// Greatest timestamp seen by this operator.
     stream_time: Timestamp,
 }
 
-impl<K, V, A> WindowAggregate<K, V, A> {
-    pub(crate) fn new(
-        store_name: &str,
-        windows: TimeWindows,
-        aggregator: &WindowAggregator<K, V, A>,
-        send_old_values: bool,
-    ) -> Self {
-        Self {
-            store_name: store_name.to_owned(),
-            windows,
-            aggregator: Arc::clone(aggregator),
-            send_old_values,
-            store: None,
-            forwards_on_flush: false,
-            stream_time: -1,
-        }
-    }
-}
-
-/// The greatest timestamp that the stored windows have taken: it lies in a window with the latest start. -1 for an empty store.
-fn latest_timestamp<K: 'static, A: Clone + 'static>(
+/// The greatest timestamp that the stored windows have taken: it lies in a window that starts at most `reach_ms` before the latest start.
+/// -1 for an empty store.
+pub(super) fn latest_timestamp<K: 'static, A: Clone + 'static>(
     store: &TimestampedWindowStore<K, A>,
+    reach_ms: i64,
 ) -> Result<Timestamp, BoxError> {
     let latest_start = store.stream_time()?;
     if latest_start < 0 {
         return Ok(-1);
     }
     let mut latest = -1;
-    for entry in store.fetch_all(latest_start, latest_start)? {
+    for entry in store.fetch_all(latest_start.saturating_sub(reach_ms), latest_start)? {
         latest = latest.max(entry?.1.timestamp);
     }
     Ok(latest)
+}
+
+impl<K: Clone + 'static, V: 'static, A: Clone + 'static> WindowAggregate<K, V, A> {
+    /// Forwards the windows that have closed since the last time.
+    fn emit_closed(
+        &mut self,
+        headers: &Headers,
+        ctx: &ProcessorContext<Windowed<K>, Change<A>>,
+    ) -> Result<(), BoxError> {
+        let (Some(emit), Some(store)) = (&mut self.emit, &self.store) else { return Ok(()) };
+        let windows = &self.plan.windows;
+        let close_time = self.stream_time - windows.grace_ms();
+        let Some(last) = emit.due(close_time) else { return Ok(()) };
+        let to = close_time.saturating_sub(windows.size_ms());
+        if to < 0 {
+            return Ok(());
+        }
+        let from = if last == -1 { 0 } else { (last - windows.size_ms()).max(0) + 1 };
+        if last != -1 && windows.starts(to).eq(windows.starts(from - 1)) {
+            // No window has closed in between.
+            return Ok(());
+        }
+        forward_closed(store, (from, to), headers, ctx)?;
+        emit.done(ctx, close_time);
+        Ok(())
+    }
 }
 
 impl<K, V, A> Processor<K, V, Windowed<K>, Change<A>> for WindowAggregate<K, V, A>
@@ -78,9 +140,14 @@ where
     A: Clone + 'static,
 {
     fn init(&mut self, ctx: &mut ProcessorContext<Windowed<K>, Change<A>>) -> Result<(), BoxError> {
-        let store = ctx.timestamped_window_store::<K, A>(&self.store_name)?;
-        self.forwards_on_flush = ctx.forward_windows_on_flush(&store, self.send_old_values);
-        self.stream_time = latest_timestamp(&store)?;
+        let store = ctx.timestamped_window_store::<K, A>(&self.plan.store_name)?;
+        match self.plan.emit {
+            EmitStrategy::OnWindowUpdate => {
+                self.forwards_on_flush = ctx.forward_windows_on_flush(&store, self.send_old_values);
+            }
+            EmitStrategy::OnWindowClose => self.emit = Some(EmitOnClose::new(ctx, &self.plan.store_name)),
+        }
+        self.stream_time = latest_timestamp(&store, 0)?;
         self.store = Some(store);
         Ok(())
     }
@@ -95,9 +162,9 @@ where
             return Ok(());
         };
         self.stream_time = self.stream_time.max(record.timestamp);
-        let closed_up_to = self.stream_time - self.windows.grace_ms();
-        for start in self.windows.starts(record.timestamp) {
-            let window = self.windows.window(start);
+        let closed_up_to = self.stream_time - self.plan.windows.grace_ms();
+        for start in self.plan.windows.starts(record.timestamp) {
+            let window = self.plan.windows.window(start);
             if window.end <= closed_up_to {
                 ctx.count_dropped();
                 continue;
@@ -106,8 +173,8 @@ where
             let timestamp = before.as_ref().map_or(record.timestamp, |before| before.timestamp.max(record.timestamp));
             let old = before.map(|before| before.value);
             let sent_old = if self.send_old_values && !self.forwards_on_flush { old.clone() } else { None };
-            let new = (self.aggregator)(key, record.value.as_ref(), old);
-            if self.forwards_on_flush {
+            let new = (self.plan.aggregator)(key, record.value.as_ref(), old);
+            if self.forwards_on_flush || self.emit.is_some() {
                 store.put(key, new.map(|value| ValueAndTimestamp { value, timestamp }), start)?;
                 continue;
             }
@@ -115,14 +182,18 @@ where
             let (key, value) = (Some(Windowed::new(key.clone(), window)), Some(Change::new(new, sent_old)));
             ctx.forward(Record { key, value, timestamp, headers: record.headers.clone() })?;
         }
-        Ok(())
+        self.emit_closed(&record.headers, ctx)
     }
 }
 
 impl<K: Clone + 'static, V: Clone + 'static> TimeWindowedKStream<K, V> {
-    /// How many records each key has had in each window. Records with a null key do not count; those with a null value do.
+    /// How many records each key has had in each window. Records with a null key do not count; those with a null value do, except in
+    /// sliding windows, which do not take them.
     pub fn count(&self, materialized: Materialized<K, i64>) -> KTable<Windowed<K>, i64> {
-        self.grouped.stream.place.graph.name_of_count(&materialized);
+        // Sliding windows do without that name.
+        if !matches!(self.windows, FixedWindows::Sliding(_)) {
+            self.grouped.stream.place.graph.name_of_count(&materialized);
+        }
         let aggregator = |_: &K, _: Option<&V>, count: Option<i64>| Some(count.unwrap_or(0) + 1);
         self.add_aggregate(naming::AGGREGATE, Arc::new(aggregator), materialized, Some(I64Serde.into_ref()))
     }
@@ -202,19 +273,20 @@ impl<K: Clone + 'static, V: Clone + 'static> TimeWindowedKStream<K, V> {
         let table = WindowedTable::new(store_name.clone(), is_named);
         let place = partitioned.place.at(name.clone());
         let Some(settled) = settled else { return KTable::new(place, None, None, table) };
-        if let Some(problem) = settled.retention_problem(&self.windows) {
+        let (windows, emit) = (self.windows, self.emit);
+        if let Some(problem) = settled.retention_problem(windows.retention_ms()) {
             graph.fail(problem);
         }
-        let windows = self.windows;
+        if emit == EmitStrategy::OnWindowClose && matches!(windows, FixedWindows::Unlimited(_)) {
+            graph.fail(format!("{name}: unlimited windows do not close, so nothing would come out on window close"));
+        }
         let key = TimeWindowedSerde::new(Arc::clone(&settled.key), Some(windows.size_ms())).into_ref();
         let value = Arc::clone(&settled.value);
-        let store = settled.windowed(&windows);
+        let store = settled.windowed(&windows, emit);
+        let plan = Arc::new(WindowPlan { store_name, windows, emit, aggregator });
         let (parent, old_values) = (partitioned.place.node.clone(), table.old_values());
         graph.add(move |topology| {
-            let (store_name, aggregator, send_old_values) =
-                (store_name.clone(), Arc::clone(&aggregator), old_values.get());
-            let supplier = move || WindowAggregate::new(&store_name, windows, &aggregator, send_old_values);
-            topology.add_processor::<_, K, V, Windowed<K>, Change<A>>(&name, supplier, &[&parent])?;
+            plan.add_processor(topology, &name, &parent, old_values.get())?;
             topology.add_shared_state_store(StoreBuilderRef::clone(&store), &[&name]).map(|_| ())
         });
         KTable::new(place, Some(key), Some(value), table)

@@ -10,7 +10,6 @@ use streams_core::processor::WithStores;
 use streams_core::{BoxError, StreamsError, Topology, Windowed};
 use streams_dsl::{
     Branches, Grouped, Joined, KGroupedStream, KStream, KTable, Printed, Produced, Repartitioned, StreamsBuilder,
-    TimeWindowedKStream, TimeWindows,
 };
 
 use crate::Skip;
@@ -20,8 +19,10 @@ use crate::value::{Dynamic, DynamicSerde, Type, Value, text};
 
 mod cogroup;
 mod global;
+mod join;
 mod low;
 mod options;
+mod windows;
 
 use options::{TopicOf, add_store, call, consumed, key_of, materialized, partitioner, store, test};
 
@@ -67,7 +68,6 @@ impl Node for Nothing {
 struct Stream<K, V>(KStream<K, V>);
 struct Table<K, V>(KTable<K, V>);
 struct Group<K, V>(KGroupedStream<K, V>);
-struct Windows<V>(TimeWindowedKStream<Value, V>);
 struct Split<K, V>(Branches<K, V>);
 
 fn str_of(step: &Json, field: impl serde_json::value::Index) -> Option<&str> {
@@ -340,6 +340,7 @@ impl<K: Dynamic, V: Dynamic> Node for Stream<K, V> {
                 named.print(Printed::to_writer(std::io::sink()).with_label(str_of(step, "label").unwrap_or("")));
                 Ok(Rc::new(Nothing))
             }
+            "stream.join" | "stream.leftJoin" | "stream.outerJoin" => join::streams(&self.0, env, step),
             "stream.joinTable" | "stream.leftJoinTable" => {
                 if let Some(right) = env.other::<Table<K, Value>>(step) {
                     self.join(env, &right.0, step)
@@ -419,19 +420,6 @@ impl<K: Dynamic, V: Dynamic> Node for Table<K, V> {
     }
 }
 
-fn time_windows(windows: &Json) -> Result<TimeWindows, Skip> {
-    let made = match str_of(windows, "type").unwrap() {
-        "tumbling" => TimeWindows::of_size_ms(windows["size"].as_i64().unwrap()),
-        "hopping" => TimeWindows::of_size_ms(windows["size"].as_i64().unwrap())
-            .advance_by_ms(windows["advance"].as_i64().unwrap()),
-        other => return Err(Skip(format!("{other} windows"))),
-    };
-    Ok(match windows["grace"].as_i64() {
-        Some(grace) => made.with_grace_ms(grace),
-        None => made,
-    })
-}
-
 impl<K: Dynamic, V: Dynamic> Node for Group<K, V> {
     fn apply(&self, env: &Env, step: &Json) -> Result<Rc<dyn Node>, Skip> {
         let named = match str_of(step, "name") {
@@ -457,48 +445,12 @@ impl<K: Dynamic, V: Dynamic> Node for Group<K, V> {
                 };
                 table(named.aggregate_nullable(aggregator, materialized(mat, &key, &value)?))
             }
-            "grouped.windowedBy" if step["emit"] != "close" => {
-                let windows = &step["windows"];
-                let made = time_windows(windows)?;
+            "grouped.windowedBy" => {
                 let _ = env;
                 match (&self.0 as &dyn Any).downcast_ref::<KGroupedStream<Value, V>>() {
-                    Some(grouped) => Ok(Rc::new(Windows(grouped.windowed_by(made)))),
+                    Some(grouped) => windows::windowed_by(grouped, step),
                     None => skip(step),
                 }
-            }
-            _ => skip(step),
-        }
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-}
-
-impl<V: Dynamic> Node for Windows<V> {
-    fn apply(&self, _: &Env, step: &Json) -> Result<Rc<dyn Node>, Skip> {
-        let (Type::Time(key, _), value) = types(step) else { return skip(step) };
-        let named = match str_of(step, "name") {
-            Some(name) => self.0.named(name),
-            None => self.0.clone(),
-        };
-        let mat = &step["mat"];
-        match op(step) {
-            "windowed.count" => table(named.count(materialized(mat, &key, &value)?)),
-            "windowed.reduce" => {
-                let reducer = reducer(&step["reducer"])?;
-                let reducer = move |old: V, new: Option<&V>| {
-                    reducer(Some(&old.to_value()), key_of(new).as_ref()).map(V::of_value)
-                };
-                table(named.reduce_nullable(reducer, materialized(mat, &key, &value)?))
-            }
-            "windowed.aggregate" => {
-                let (initial, aggregator) = (initializer(&step["init"])?, aggregator(&step["agg"])?);
-                let aggregator = move |key: &Value, value: Option<&V>, aggregate: Option<Value>| {
-                    let aggregate = aggregate.or_else(|| initial.clone());
-                    aggregator(Some(key), key_of(value).as_ref(), aggregate.as_ref())
-                };
-                table(named.aggregate_nullable(aggregator, materialized(mat, &key, &value)?))
             }
             _ => skip(step),
         }

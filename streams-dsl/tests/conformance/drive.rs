@@ -26,6 +26,12 @@ impl Read for Value {
     }
 }
 
+impl Read for i64 {
+    fn read(&self) -> Json {
+        json!({ "v": self })
+    }
+}
+
 impl<V: Dynamic> Read for ValueAndTimestamp<V> {
     fn read(&self) -> Json {
         json!({ "v": value::json(&self.value.to_value()), "ts": self.timestamp })
@@ -133,6 +139,8 @@ impl Run {
         type Counts = TimestampedKeyValueStore<Value, i64>;
         type Win = WindowStore<Value, Value>;
         type TsWin = TimestampedWindowStore<Value, Value>;
+        type Sessions = SessionStore<Value, Value>;
+        type SessionCounts = SessionStore<Value, i64>;
         type WinCounts = TimestampedWindowStore<Value, i64>;
         let read = match kind {
             "get" => {
@@ -198,11 +206,27 @@ impl Run {
                     all(shown.collect())
                 })
             }
-            "session.fetch" => {
-                let key = key()?;
-                with_store!(driver, name, [SessionStore<Value, Value>], store => {
-                    let entries = store.fetch(&key).unwrap();
-                    all(entries.map(|entry| entry.map(|(k, v)| keyed(value::json(&k.to_value()), v.read())).unwrap()).collect())
+            "session.get" => {
+                let (key, from, to) = (key()?, time("from").unwrap(), time("to").unwrap());
+                with_store!(driver, name, [Sessions, SessionCounts], store => {
+                    store.fetch_session(&key, from, to).unwrap().map_or(Json::Null, |found| found.read())
+                })
+            }
+            "session.fetch" | "session.find" | "session.range" => {
+                let key = key_of("key");
+                let (from_key, to_key) = (key_of("from_key"), key_of("to_key"));
+                let (from, to) = (time("from").unwrap_or(0), time("to").unwrap_or(i64::MAX));
+                with_store!(driver, name, [Sessions, SessionCounts], store => {
+                    let entries = match (&key, reverse) {
+                        (Some(key), false) => store.find_sessions(key, from, to),
+                        (Some(key), true) => store.backward_find_sessions(key, from, to),
+                        (None, false) => store.fetch_key_range(from_key.as_ref(), to_key.as_ref()),
+                        (None, true) => store.backward_fetch_key_range(from_key.as_ref(), to_key.as_ref()),
+                    };
+                    let shown = entries.unwrap().map(|entry| {
+                        entry.map(|(key, v)| keyed(value::json(&key.to_value()), v.read())).unwrap()
+                    });
+                    all(shown.collect())
                 })
             }
             _ => return Err(Skip(kind.to_owned())),

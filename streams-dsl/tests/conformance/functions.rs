@@ -300,6 +300,20 @@ pub fn aggregator(f: &Json) -> Result<Ternary, Skip> {
     })
 }
 
+/// Key and the aggregates of two sessions to that of both.
+pub fn merger(f: &Json) -> Result<Ternary, Skip> {
+    let number = |value: Option<&Value>| value.map_or(0, Value::number);
+    Ok(match name(f) {
+        "merge_sum" => Arc::new(move |_, a, b| Some(Value::I64(number(a).wrapping_add(number(b))))),
+        "merge_max" => Arc::new(move |_, a, b| Some(Value::I64(number(a).max(number(b))))),
+        "merge_text" => {
+            let p = string(f, 1);
+            Arc::new(move |_, a, b| Some(Value::Str(format!("{}{p}{}", text(a), text(b)))))
+        }
+        _ => return unknown("merger", f),
+    })
+}
+
 /// Key, left and right value to the result.
 pub fn joiner(f: &Json) -> Result<Ternary, Skip> {
     Ok(match name(f) {

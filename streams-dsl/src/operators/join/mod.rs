@@ -1,4 +1,8 @@
 //! Joins, one file per pair of kinds.
 
+mod partitioned;
 mod stream_global;
+mod stream_stream;
 mod stream_table;
+mod streams;
+mod waiting;

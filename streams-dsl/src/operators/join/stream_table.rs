@@ -7,7 +7,6 @@ use streams_core::{BoxError, Processor, ProcessorContext, Record};
 use crate::kstream::KStream;
 use crate::ktable::{Getter, GetterSupplier, KTable};
 use crate::naming;
-use crate::operators::repartition::Through;
 use crate::options::Joined;
 
 /// Value of the result of key, stream's value and table's value.
@@ -108,23 +107,17 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         is_left: bool,
     ) -> KStream<K, R> {
         let given = joined.name.clone().or_else(|| self.place.next_name.clone());
-        let stream = if self.rekeyed {
-            let base = given.clone().unwrap_or_else(|| self.place.node.clone());
-            let what = format!("repartition topic {base}-repartition");
-            match self.serdes(&joined.key, &joined.value, &what, "Joined::with(key serde, value serde)") {
-                Some((key, value)) => self.through(Through::new(base, key, value)),
-                None => self.clone(),
-            }
-        } else {
-            self.clone()
-        };
+        let remedy = "Joined::with(key serde, value serde)";
+        let stream = self.partitioned_for_join(given.clone(), &joined.key, &joined.value, remedy);
         if is_left {
             stream.place.keep_null_keys();
         }
         table.table.keep_store();
         let graph = &self.place.graph;
         let name = graph.name_or(given, if is_left { naming::LEFT_JOIN } else { naming::JOIN });
-        let place = stream.place.joined(&table.place, name.clone());
+        let mut place = stream.place.joined(&table.place, name.clone());
+        // Records come from the stream alone: what is upstream of the table does not matter to joins further down.
+        place.repartitions.clone_from(&stream.place.repartitions);
         let (parent, sources) = (stream.place.node.clone(), place.sources.clone());
         let (supplier, stores) = (table.table.getter(), table.table.lookup_stores());
         graph.add(move |topology| {

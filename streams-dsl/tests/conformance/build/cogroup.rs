@@ -1,12 +1,14 @@
 //! Cogroups.
 
-use streams_dsl::{CogroupedKStream, TimeWindowedCogroupedKStream};
+use streams_dsl::{CogroupedKStream, SessionWindowedCogroupedKStream, TimeWindowedCogroupedKStream};
 
 use super::options::{key_of, materialized};
 use super::*;
+use crate::functions::merger;
 
 struct Cogroup<K>(CogroupedKStream<K, Value>);
-struct WindowedCogroup(TimeWindowedCogroupedKStream<Value, Value>);
+pub(super) struct WindowedCogroup(pub(super) TimeWindowedCogroupedKStream<Value, Value>);
+pub(super) struct SessionCogroup(pub(super) SessionWindowedCogroupedKStream<Value, Value>);
 
 fn combine<K: Dynamic, V: Dynamic>(
     step: &Json,
@@ -45,7 +47,7 @@ impl<K: Dynamic> Node for Cogroup<K> {
                 table(named.aggregate_nullable(move || initial.clone(), materialized))
             }
             "cogrouped.windowedBy" => match (&self.0 as &dyn Any).downcast_ref::<CogroupedKStream<Value, Value>>() {
-                Some(cogrouped) => Ok(Rc::new(WindowedCogroup(cogrouped.windowed_by(time_windows(&step["windows"])?)))),
+                Some(cogrouped) => windows::cogrouped_by(cogrouped, step),
                 None => skip(step),
             },
             _ => skip(step),
@@ -67,6 +69,24 @@ impl Node for WindowedCogroup {
         let initial = initializer(&step["init"])?;
         let materialized = materialized(&step["mat"], &key, &value)?;
         table(named.aggregate_nullable(move || initial.clone(), materialized))
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Node for SessionCogroup {
+    fn apply(&self, _: &Env, step: &Json) -> Result<Rc<dyn Node>, Skip> {
+        let (Type::Session(key), value) = types(step) else { return skip(step) };
+        let named = match str_of(step, "name") {
+            Some(name) => self.0.named(name),
+            None => self.0.clone(),
+        };
+        let (initial, merger) = (initializer(&step["init"])?, merger(&step["merger"])?);
+        let merger = move |key: &Value, one: Option<Value>, other: Value| merger(Some(key), one.as_ref(), Some(&other));
+        let materialized = materialized(&step["mat"], &key, &value)?;
+        table(named.aggregate_nullable(move || initial.clone(), merger, materialized))
     }
 
     fn as_any(&self) -> &dyn Any {
