@@ -515,6 +515,12 @@ impl Topology {
         self.redirects = redirects;
     }
 
+    /// For a builder that optimises: the node below which `name` comes when it names `parent`.
+    #[doc(hidden)]
+    pub fn parent_for<'a>(&'a self, name: &str, parent: &'a str) -> &'a str {
+        self.redirects.parent(name, parent)
+    }
+
     /// The topology as text, in Kafka Streams' format.
     pub fn describe(&self) -> String {
         describe::describe(self)

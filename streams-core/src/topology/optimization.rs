@@ -9,7 +9,7 @@ pub struct Optimization {
     pub reuse_source_topics: bool,
     /// Repartitions below one change of keys become one: `merge.repartition.topics`.
     pub merge_repartitions: bool,
-    /// An inner join of a stream with itself keeps one store: `single.store.self.join`.
+    /// A join of a stream with itself keeps one store: `single.store.self.join`.
     pub single_store_self_join: bool,
 }
 

@@ -20,7 +20,8 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         self.add_process(&name, stores, move |topology, node, parent| {
             topology.add_processor::<P, K, V, K2, V2>(node, supplier.clone(), &[parent]).map(|_| ())
         });
-        self.rekeyed(name, None)
+        // Not marked for the optimiser: as in Kafka Streams, repartitions behind it stay where they are.
+        KStream::new(self.place.at(name), None, None, true)
     }
 
     /// As [`KStream::process`] with a processor that cannot change the key, so that nothing behind it has to be repartitioned.
@@ -34,7 +35,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         self.add_process(&name, stores, move |topology, node, parent| {
             topology.add_processor::<FixedKey<P>, K, V, K, V2>(node, supplier.clone(), &[parent]).map(|_| ())
         });
-        self.with_values(name)
+        KStream::new(self.place.at(name), self.key.clone(), None, self.rekeyed)
     }
 
     fn add_process(

@@ -1,6 +1,7 @@
 //! Joins, one file per pair of kinds.
 
 mod partitioned;
+mod self_join;
 mod stream_global;
 mod stream_stream;
 mod stream_table;

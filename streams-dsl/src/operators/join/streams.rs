@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use streams_core::store::builder::StoreBuilderRef;
 
+use super::self_join::SelfJoin;
 use super::stream_stream::{Join, JoinPlan, Joiner, LeftSide, PassThrough, RightSide, Window};
 use super::waiting;
 use crate::kstream::KStream;
@@ -204,10 +205,19 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         let plan = Arc::new(JoinPlan { name: names.merge.clone(), windows, joiner, waiting: names.waiting.clone() });
         let (left_parent, right_parent) = (left.place.node.clone(), right.place.node.clone());
         let sources = place.sources.clone();
+        let optimization = graph.optimization();
         graph.add(move |topology| {
             let store = names.this_store.clone();
             let window = move || Window::<K, V>::new(store.clone());
             topology.add_processor::<_, K, V, K, V>(&names.this_window, window, &[&left_parent])?;
+            let right_place = topology.parent_for(&names.other_window, &right_parent);
+            if optimization.get().single_store_self_join && topology.parents(&names.this_window) == [right_place] {
+                let (shared, store) = (Arc::clone(&plan), names.this_store.clone());
+                let join = move || SelfJoin::<K, V, V2, R>::new(&shared, &store);
+                topology.add_processor::<_, K, V, K, R>(&names.merge, join, &[&names.this_window])?;
+                let store = StoreBuilderRef::clone(&this_store);
+                return topology.add_shared_state_store(store, &[&names.this_window, &names.merge]).map(|_| ());
+            }
             let store = names.other_store.clone();
             let window = move || Window::<K, V2>::new(store.clone());
             topology.add_processor::<_, K, V2, K, V2>(&names.other_window, window, &[&right_parent])?;
