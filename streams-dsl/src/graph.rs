@@ -204,11 +204,18 @@ pub(crate) struct Place {
     pub(crate) repartitions: Vec<NullKeys>,
     /// Name for the next operator.
     pub(crate) next_name: Option<String>,
+    /// How long after the end of a window its result may still change, behind windowed aggregations.
+    pub(crate) grace_ms: Option<i64>,
 }
 
 impl Place {
     pub(crate) fn source(graph: GraphRef, node: String) -> Self {
-        Self { graph, sources: vec![node.clone()], node, repartitions: Vec::new(), next_name: None }
+        Self { graph, sources: vec![node.clone()], node, repartitions: Vec::new(), next_name: None, grace_ms: None }
+    }
+
+    /// Behind this place, where windows close `grace_ms` after their end.
+    pub(crate) fn with_grace(self, grace_ms: i64) -> Self {
+        Self { grace_ms: Some(grace_ms), ..self }
     }
 
     /// Behind this place, at `node`.
@@ -235,6 +242,7 @@ impl Place {
             }
         }
         place.repartitions.extend(other.repartitions.iter().cloned());
+        place.grace_ms = self.grace_ms.zip(other.grace_ms).map(|(one, two)| one.max(two));
         place
     }
 

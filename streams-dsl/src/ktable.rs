@@ -43,6 +43,12 @@ impl<K, V> KTable<K, V> {
         Self { place: self.place.named(name), ..self.clone() }
     }
 
+    /// Makes updates carry the value before, and the table or what it is made of keep a store for that.
+    pub(crate) fn require_old_values(&self) {
+        self.table.keep_store();
+        self.table.send_old_values();
+    }
+
     /// Name of the store that can be queried: the one given by [`Materialized`](crate::Materialized), `None` without it.
     pub fn store_name(&self) -> Option<String> {
         self.table.own_store()

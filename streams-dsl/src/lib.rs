@@ -25,6 +25,7 @@ mod builder;
 mod global_table;
 mod graph;
 mod grouped;
+mod grouped_table;
 mod kstream;
 mod ktable;
 mod materialized;
@@ -33,18 +34,22 @@ mod operators;
 mod optimize;
 mod options;
 mod stream_joined;
+mod suppressed;
 mod windows;
 
 pub use builder::StreamsBuilder;
 pub use global_table::GlobalKTable;
 pub use grouped::{KGroupedStream, SessionWindowedKStream, TimeWindowedKStream};
+pub use grouped_table::KGroupedTable;
 pub use kstream::KStream;
 pub use ktable::KTable;
 pub use materialized::Materialized;
 pub use operators::{
     BranchedKStream, Branches, CogroupedKStream, SessionWindowedCogroupedKStream, TimeWindowedCogroupedKStream,
+    ValueTransformer,
 };
-pub use options::{Consumed, Grouped, Joined, Printed, Produced, Repartitioned};
+pub use options::{Consumed, Grouped, Joined, Printed, Produced, Repartitioned, TableJoined};
 pub use stream_joined::StreamJoined;
 pub use streams_core::Topology;
+pub use suppressed::{BufferConfig, EagerBuffer, StrictBuffer, Suppressed};
 pub use windows::{EmitStrategy, JoinWindows, SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows, Windows};

@@ -204,3 +204,44 @@ impl<K, V> Repartitioned<K, V> {
         self
     }
 }
+
+/// How a table is joined with another one by a foreign key: the name, and how the messages between the two are partitioned.
+pub struct TableJoined<K, F> {
+    pub(crate) name: Option<String>,
+    pub(crate) partitioner: Option<Arc<dyn StreamPartitioner<K, ()>>>,
+    pub(crate) other_partitioner: Option<Arc<dyn StreamPartitioner<F, ()>>>,
+}
+
+impl<K, F> TableJoined<K, F> {
+    /// With generated names; each table is partitioned by the hash of its key.
+    pub fn new() -> Self {
+        Self { name: None, partitioner: None, other_partitioner: None }
+    }
+
+    /// Names nodes, store and internal topics after `name`.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = Some(name.to_owned());
+        self
+    }
+
+    /// How the table with the foreign key is partitioned. It is shown keys only.
+    #[must_use]
+    pub fn with_partitioner(mut self, partitioner: impl StreamPartitioner<K, ()> + 'static) -> Self {
+        self.partitioner = Some(Arc::new(partitioner));
+        self
+    }
+
+    /// How the table that is referred to is partitioned. It is shown keys only.
+    #[must_use]
+    pub fn with_other_partitioner(mut self, partitioner: impl StreamPartitioner<F, ()> + 'static) -> Self {
+        self.other_partitioner = Some(Arc::new(partitioner));
+        self
+    }
+}
+
+impl<K, F> Default for TableJoined<K, F> {
+    fn default() -> Self {
+        Self::new()
+    }
+}

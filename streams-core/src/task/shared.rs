@@ -16,8 +16,8 @@ use protocol::record::Headers;
 
 use crate::collector::CollectorRef;
 use crate::error::{ErrorKind, StreamsError};
-use crate::processor::extractor::DefaultExtractor;
 use crate::processor::context::RecordMetadata;
+use crate::processor::extractor::DefaultExtractor;
 use crate::processor::handlers::{DeserializationHandler, LogAndFail, ProcessingHandler, ProductionHandler};
 use crate::processor::punctuation::{PunctuationType, ScheduleId, Schedules};
 use crate::store::GlobalStores;

@@ -18,11 +18,15 @@ use crate::operators::repartition::Through;
 use crate::operators::store::SettledStore;
 use crate::operators::table_source::StoredTable;
 
-/// New aggregate from key, value and the aggregate so far (`None` for a key without one); `None` deletes it.
+/// New aggregate from key, value and the aggregate so far (the initial one for a key without); `None` deletes it.
 pub(crate) type Aggregator<K, V, A> = Arc<dyn Fn(&K, &V, Option<A>) -> Option<A> + Send + Sync>;
+
+/// The aggregate that a key begins with; what the first update sends as its old value.
+pub(crate) type Initial<A> = Arc<dyn Fn() -> Option<A> + Send + Sync>;
 
 pub(crate) struct Aggregate<K, V, A> {
     store_name: String,
+    initial: Initial<A>,
     aggregator: Aggregator<K, V, A>,
     send_old_values: bool,
     store: Option<Rc<TimestampedKeyValueStore<K, A>>>,
@@ -30,9 +34,15 @@ pub(crate) struct Aggregate<K, V, A> {
 }
 
 impl<K, V, A> Aggregate<K, V, A> {
-    pub(crate) fn new(store_name: &str, aggregator: &Aggregator<K, V, A>, send_old_values: bool) -> Self {
+    pub(crate) fn new(
+        store_name: &str,
+        initial: &Initial<A>,
+        aggregator: &Aggregator<K, V, A>,
+        send_old_values: bool,
+    ) -> Self {
         Self {
             store_name: store_name.to_owned(),
+            initial: Arc::clone(initial),
             aggregator: Arc::clone(aggregator),
             send_old_values,
             store: None,
@@ -61,7 +71,7 @@ where
         };
         let before = store.get(key)?;
         let timestamp = before.as_ref().map_or(record.timestamp, |before| before.timestamp.max(record.timestamp));
-        let old = before.map(|before| before.value);
+        let old = before.map(|before| before.value).or_else(|| (self.initial)());
         let sent_old = if self.send_old_values && !self.forwards_on_flush { old.clone() } else { None };
         let new = (self.aggregator)(key, value, old);
         if self.forwards_on_flush {
@@ -78,7 +88,8 @@ impl<K: Clone + 'static, V: Clone + 'static> KGroupedStream<K, V> {
     pub fn count(&self, materialized: Materialized<K, i64>) -> KTable<K, i64> {
         self.stream.place.graph.name_of_count(&materialized);
         let aggregator = |_: &K, _: &V, count: Option<i64>| Some(count.unwrap_or(0) + 1);
-        self.add_aggregate(naming::AGGREGATE, Arc::new(aggregator), materialized, Some(I64Serde.into_ref()))
+        let value = Some(I64Serde.into_ref());
+        self.add_aggregate(naming::AGGREGATE, Arc::new(|| Some(0)), Arc::new(aggregator), materialized, value)
     }
 
     /// Combines the values of each key; the first value stands for itself.
@@ -100,7 +111,8 @@ impl<K: Clone + 'static, V: Clone + 'static> KGroupedStream<K, V> {
             Some(so_far) => reducer(so_far, value),
             None => Some(value.clone()),
         };
-        self.add_aggregate(naming::REDUCE, Arc::new(aggregator), materialized, self.stream.value.clone())
+        let value = self.stream.value.clone();
+        self.add_aggregate(naming::REDUCE, Arc::new(|| None), Arc::new(aggregator), materialized, value)
     }
 
     /// Folds the values of each key into an aggregate of another type that begins as `initial()`.
@@ -111,23 +123,26 @@ impl<K: Clone + 'static, V: Clone + 'static> KGroupedStream<K, V> {
         materialized: Materialized<K, A>,
     ) -> KTable<K, A> {
         self.aggregate_nullable(
-            move |key, value, so_far| Some(aggregator(key, value, so_far.unwrap_or_else(&initial))),
+            move || Some(initial()),
+            move |key, value, so_far| so_far.map(|so_far| aggregator(key, value, so_far)),
             materialized,
         )
     }
 
-    /// As [`KGroupedStream::aggregate`]; the aggregator is given `None` for a key without aggregate, and deletes by returning it.
+    /// As [`KGroupedStream::aggregate`]; the initial aggregate may be null, and the aggregator deletes by returning `None`.
     pub fn aggregate_nullable<A: Clone + 'static>(
         &self,
+        initial: impl Fn() -> Option<A> + Send + Sync + 'static,
         aggregator: impl Fn(&K, &V, Option<A>) -> Option<A> + Send + Sync + 'static,
         materialized: Materialized<K, A>,
     ) -> KTable<K, A> {
-        self.add_aggregate(naming::AGGREGATE, Arc::new(aggregator), materialized, None)
+        self.add_aggregate(naming::AGGREGATE, Arc::new(initial), Arc::new(aggregator), materialized, None)
     }
 
     fn add_aggregate<A: Clone + 'static>(
         &self,
         prefix: &str,
+        initial: Initial<A>,
         aggregator: Aggregator<K, V, A>,
         materialized: Materialized<K, A>,
         value: Option<SerdeRef<A>>,
@@ -148,7 +163,8 @@ impl<K: Clone + 'static, V: Clone + 'static> KGroupedStream<K, V> {
         graph.add(move |topology| {
             let (store_name, aggregator, send_old_values) =
                 (store_name.clone(), Arc::clone(&aggregator), old_values.get());
-            let supplier = move || Aggregate::new(&store_name, &aggregator, send_old_values);
+            let initial = Arc::clone(&initial);
+            let supplier = move || Aggregate::new(&store_name, &initial, &aggregator, send_old_values);
             topology.add_processor::<_, K, V, K, Change<A>>(&name, supplier, &[&parent])?;
             topology.add_shared_state_store(StoreBuilderRef::clone(&store), &[&name]).map(|_| ())
         });

@@ -14,12 +14,12 @@ use crate::grouped::KGroupedStream;
 use crate::ktable::{KTable, Table};
 use crate::materialized::Materialized;
 use crate::naming;
-use crate::operators::aggregate::{Aggregate, Aggregator};
+use crate::operators::aggregate::{Aggregate, Aggregator, Initial};
 use crate::operators::merge::PassThrough;
 use crate::operators::session_aggregate::{Functions, Merger, SessionPlan};
 use crate::operators::store::SettledStore;
 use crate::operators::table_source::StoredTable;
-use crate::operators::window_aggregate::{WindowAggregator, WindowPlan};
+use crate::operators::window_aggregate::WindowPlan;
 use crate::optimize::Kind;
 use crate::windows::{EmitStrategy, FixedWindows, SessionWindows, Windows};
 
@@ -27,8 +27,6 @@ pub use windowed::{SessionWindowedCogroupedKStream, TimeWindowedCogroupedKStream
 
 /// New aggregate from key, value (null values take part in windows) and the aggregate so far; `None` deletes it.
 type Combine<K, V, A> = Arc<dyn Fn(&K, Option<&V>, Option<A>) -> Option<A> + Send + Sync>;
-/// The aggregate of a key without one.
-type Initial<A> = Arc<dyn Fn() -> Option<A> + Send + Sync>;
 /// Adds the aggregating node of one stream: its name, its parent's, and whether old values are sent.
 type AddNode = Box<dyn Fn(&mut Topology, &str, &str, bool) -> Result<(), StreamsError>>;
 
@@ -75,22 +73,19 @@ where
 
     fn aggregate(&self, store: &str, initial: &Initial<A>) -> AddNode {
         let (combine, initial) = (Arc::clone(&self.combine), Arc::clone(initial));
-        let aggregator: Aggregator<K, V, A> =
-            Arc::new(move |key, value, so_far| combine(key, Some(value), so_far.or_else(|| initial())));
+        let aggregator: Aggregator<K, V, A> = Arc::new(move |key, value, so_far| combine(key, Some(value), so_far));
         let store = store.to_owned();
         Box::new(move |topology, name, parent, send_old_values| {
-            let (store, aggregator) = (store.clone(), Arc::clone(&aggregator));
-            let supplier = move || Aggregate::new(&store, &aggregator, send_old_values);
+            let (store, initial, aggregator) = (store.clone(), Arc::clone(&initial), Arc::clone(&aggregator));
+            let supplier = move || Aggregate::new(&store, &initial, &aggregator, send_old_values);
             topology.add_processor::<_, K, V, K, Change<A>>(name, supplier, &[parent]).map(|_| ())
         })
     }
 
     fn windowed(&self, store: &str, windows: FixedWindows, initial: &Initial<A>) -> AddNode {
-        let (combine, initial) = (Arc::clone(&self.combine), Arc::clone(initial));
-        let aggregator: WindowAggregator<K, V, A> =
-            Arc::new(move |key, value, so_far| combine(key, value, so_far.or_else(|| initial())));
+        let (initial, aggregator) = (Arc::clone(initial), Arc::clone(&self.combine));
         let emit = EmitStrategy::OnWindowUpdate;
-        let plan = Arc::new(WindowPlan { store_name: store.to_owned(), windows, emit, aggregator });
+        let plan = Arc::new(WindowPlan { store_name: store.to_owned(), windows, emit, initial, aggregator });
         Box::new(move |topology, name, parent, send_old_values| {
             plan.add_processor(topology, name, parent, send_old_values)
         })
@@ -215,7 +210,8 @@ impl<K: Clone + 'static, A: Clone + 'static> CogroupedKStream<K, A> {
         let settled = SettledStore::new(&graph, store_name.clone(), materialized, self.key(), None);
         let initial: Initial<A> = Arc::new(initial);
         let adds = self.inputs.iter().map(|input| input.aggregate(&store_name, &initial)).collect();
-        let made = Made { graph, places, adds, name: self.name.clone(), old_values: table.old_values() };
+        let (name, old_values) = (self.name.clone(), table.old_values());
+        let made = Made { graph, places, adds, name, old_values, grace_ms: None };
         let store = settled.as_ref().map(SettledStore::key_value);
         let key = settled.as_ref().map(|settled| Arc::clone(&settled.key));
         made.finish(store, key, settled.map(|settled| settled.value), table)
@@ -256,6 +252,8 @@ struct Made {
     adds: Vec<AddNode>,
     name: Option<String>,
     old_values: Rc<Cell<bool>>,
+    /// As in [`Place`].
+    grace_ms: Option<i64>,
 }
 
 impl Made {
@@ -267,7 +265,7 @@ impl Made {
         value: Option<SerdeRef<A>>,
         table: Rc<dyn Table<K, A>>,
     ) -> KTable<K, A> {
-        let Self { graph, places, adds, name, old_values } = self;
+        let Self { graph, places, adds, name, old_values, grace_ms } = self;
         let named = |suffix: &str| name.as_ref().map(|name| format!("{name}-cogroup-{suffix}"));
         let mut nodes = Vec::with_capacity(places.len());
         for (index, (place, add)) in places.iter().zip(adds).enumerate() {
@@ -288,6 +286,7 @@ impl Made {
         let mut all = places.into_iter();
         let first = all.next().unwrap_or_else(|| Place::source(graph.clone(), merge.clone()));
         let place = all.fold(first.at(merge.clone()), |place, other| place.joined(&other, merge.clone()));
+        let place = Place { grace_ms, ..place };
         let sources = place.sources.clone();
         graph.add(move |topology| {
             let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();

@@ -305,7 +305,8 @@ impl<K: Clone + 'static, V: Clone + 'static> SessionWindowedKStream<K, V> {
         let is_named = materialized.name.is_some();
         let settled = SettledStore::new(graph, store_name.clone(), materialized, stream.key.clone(), value);
         let table = SessionTable::new(store_name.clone(), is_named);
-        let place = partitioned.place.at(name.clone());
+        let grace = self.windows.retention_ms();
+        let place = partitioned.place.at(name.clone()).with_grace(grace);
         let Some(settled) = settled else { return KTable::new(place, None, None, table) };
         let (windows, emit) = (self.windows, self.emit);
         if let Some(problem) = settled.retention_problem(windows.retention_ms()) {

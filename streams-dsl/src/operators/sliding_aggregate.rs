@@ -85,7 +85,7 @@ impl<K: Clone + 'static, V: 'static, A: Clone + 'static> Update<'_, K, V, A> {
             return Ok(());
         }
         let timestamp = before.as_ref().map_or(self.timestamp, |before| before.timestamp.max(self.timestamp));
-        let old = before.map(|before| before.value);
+        let old = before.map(|before| before.value).or_else(|| (self.plan.initial)());
         let sent_old = if self.send_old_values && self.forwards { old.clone() } else { None };
         let new = (self.plan.aggregator)(self.key, Some(self.value), old);
         self.store.put(self.key, new.clone().map(|value| ValueAndTimestamp { value, timestamp }), start)?;

@@ -8,14 +8,17 @@ use streams_core::processor::context::NodeContext;
 use streams_core::{BoxError, Change, Processor, ProcessorContext, Record};
 
 use crate::ktable::{Getter, GetterSupplier, KTable, Table};
+use crate::materialized::Materialized;
 use crate::naming;
+use crate::operators::results::{Kept, Results, add_store};
+use crate::operators::table_source::StoredTable;
 
 type Predicate<K, V> = Arc<dyn Fn(Option<&K>, &V) -> bool + Send + Sync>;
 
 struct TableFilter<K, V> {
     predicate: Predicate<K, V>,
     keep: bool,
-    send_old_values: bool,
+    results: Results<K, V>,
 }
 
 fn matching<K, V>(predicate: &Predicate<K, V>, keep: bool, key: Option<&K>, value: Option<V>) -> Option<V> {
@@ -23,6 +26,10 @@ fn matching<K, V>(predicate: &Predicate<K, V>, keep: bool, key: Option<&K>, valu
 }
 
 impl<K: Clone + 'static, V: Clone + 'static> Processor<K, Change<V>, K, Change<V>> for TableFilter<K, V> {
+    fn init(&mut self, ctx: &mut ProcessorContext<K, Change<V>>) -> Result<(), BoxError> {
+        self.results.init(ctx)
+    }
+
     fn process(
         &mut self,
         record: Record<K, Change<V>>,
@@ -31,11 +38,12 @@ impl<K: Clone + 'static, V: Clone + 'static> Processor<K, Change<V>, K, Change<V
         let Record { key, value, timestamp, headers } = record;
         let Some(Change { new, old, is_latest }) = value else { return Ok(()) };
         let new = matching(&self.predicate, self.keep, key.as_ref(), new);
-        let old = if self.send_old_values { matching(&self.predicate, self.keep, key.as_ref(), old) } else { None };
-        if self.send_old_values && new.is_none() && old.is_none() {
+        let computed = || Ok(matching(&self.predicate, self.keep, key.as_ref(), old));
+        let old = self.results.old(key.as_ref(), computed)?;
+        if self.results.send_old_values && new.is_none() && old.is_none() {
             return Ok(());
         }
-        ctx.forward(Record { key, value: Some(Change { new, old, is_latest }), timestamp, headers })
+        self.results.send(Record { key, value: Some(Change { new, old, is_latest }), timestamp, headers }, ctx)
     }
 }
 
@@ -80,31 +88,59 @@ impl<K: Clone + 'static, V: Clone + 'static> KTable<K, V> {
     /// The table of the keys whose value matches; a key whose new value does not is deleted (if the table keeps a store: only if its
     /// old value did).
     pub fn filter(&self, predicate: impl Fn(Option<&K>, &V) -> bool + Send + Sync + 'static) -> Self {
-        self.add_filter(Arc::new(predicate), true)
+        self.add_filter(Arc::new(predicate), true, Materialized::unnamed())
+    }
+
+    /// As [`KTable::filter`], kept in a store if `materialized` names one.
+    pub fn filter_materialized(
+        &self,
+        predicate: impl Fn(Option<&K>, &V) -> bool + Send + Sync + 'static,
+        materialized: Materialized<K, V>,
+    ) -> Self {
+        self.add_filter(Arc::new(predicate), true, materialized)
     }
 
     /// The table of the keys whose value does not match.
     pub fn filter_not(&self, predicate: impl Fn(Option<&K>, &V) -> bool + Send + Sync + 'static) -> Self {
-        self.add_filter(Arc::new(predicate), false)
+        self.add_filter(Arc::new(predicate), false, Materialized::unnamed())
     }
 
-    fn add_filter(&self, predicate: Predicate<K, V>, keep: bool) -> Self {
+    /// As [`KTable::filter_not`], kept in a store if `materialized` names one.
+    pub fn filter_not_materialized(
+        &self,
+        predicate: impl Fn(Option<&K>, &V) -> bool + Send + Sync + 'static,
+        materialized: Materialized<K, V>,
+    ) -> Self {
+        self.add_filter(Arc::new(predicate), false, materialized)
+    }
+
+    fn add_filter(&self, predicate: Predicate<K, V>, keep: bool, materialized: Materialized<K, V>) -> Self {
+        let kept = Kept::new(&self.place.graph, materialized, self.key.clone(), self.value.clone());
         let name = self.place.take_name(naming::TABLE_FILTER);
-        let old_values = Rc::new(Cell::new(false));
-        let table = Rc::new(FilteredTable {
-            parent: Rc::clone(&self.table),
-            predicate: Arc::clone(&predicate),
-            keep,
-            old_values: Rc::clone(&old_values),
-        });
+        let store_name = kept.store_name();
         // With old values at hand, a deletion of what never passed the filter is not forwarded.
-        table.send_old_values();
-        let (node, parent) = (name.clone(), self.place.node.clone());
+        let old_values = Rc::new(Cell::new(self.table.send_old_values()));
+        let table: Rc<dyn Table<K, V>> = match &store_name {
+            Some(store) => StoredTable::with_old_values(store.clone(), Rc::clone(&old_values)),
+            None => Rc::new(FilteredTable {
+                parent: Rc::clone(&self.table),
+                predicate: Arc::clone(&predicate),
+                keep,
+                old_values: Rc::clone(&old_values),
+            }),
+        };
+        let (node, parent, store) = (name.clone(), self.place.node.clone(), kept.store);
         self.place.graph.add(move |topology| {
-            let (predicate, send_old_values) = (Arc::clone(&predicate), old_values.get());
-            let supplier = move || TableFilter { predicate: Arc::clone(&predicate), keep, send_old_values };
-            topology.add_processor::<_, K, Change<V>, K, Change<V>>(&node, supplier, &[&parent]).map(|_| ())
+            let (predicate, store_name, send_old_values) =
+                (Arc::clone(&predicate), store_name.clone(), old_values.get());
+            let supplier = move || TableFilter {
+                predicate: Arc::clone(&predicate),
+                keep,
+                results: Results::new(store_name.clone(), send_old_values),
+            };
+            topology.add_processor::<_, K, Change<V>, K, Change<V>>(&node, supplier, &[&parent])?;
+            add_store(topology, store.as_ref(), &node)
         });
-        KTable::new(self.place.at(name), self.key.clone(), self.value.clone(), table)
+        KTable::new(self.place.at(name), kept.key, kept.value, table)
     }
 }

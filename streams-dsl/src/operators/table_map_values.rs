@@ -8,13 +8,16 @@ use streams_core::processor::context::NodeContext;
 use streams_core::{BoxError, Change, Processor, ProcessorContext, Record, ValueAndTimestamp};
 
 use crate::ktable::{Getter, GetterSupplier, KTable, Table};
+use crate::materialized::Materialized;
 use crate::naming;
+use crate::operators::results::{Kept, Results, add_store};
+use crate::operators::table_source::StoredTable;
 
 type Mapper<K, V, V2> = Arc<dyn Fn(Option<&K>, &V) -> Option<V2> + Send + Sync>;
 
 struct TableMapValues<K, V, V2> {
     mapper: Mapper<K, V, V2>,
-    send_old_values: bool,
+    results: Results<K, V2>,
 }
 
 impl<K, V, V2> Processor<K, Change<V>, K, Change<V2>> for TableMapValues<K, V, V2>
@@ -23,6 +26,10 @@ where
     V: 'static,
     V2: Clone + 'static,
 {
+    fn init(&mut self, ctx: &mut ProcessorContext<K, Change<V2>>) -> Result<(), BoxError> {
+        self.results.init(ctx)
+    }
+
     fn process(
         &mut self,
         record: Record<K, Change<V>>,
@@ -31,8 +38,9 @@ where
         let Record { key, value, timestamp, headers } = record;
         let Some(Change { new, old, is_latest }) = value else { return Ok(()) };
         let new = new.and_then(|new| (self.mapper)(key.as_ref(), &new));
-        let old = old.filter(|_| self.send_old_values).and_then(|old| (self.mapper)(key.as_ref(), &old));
-        ctx.forward(Record { key, value: Some(Change { new, old, is_latest }), timestamp, headers })
+        let computed = || Ok(old.and_then(|old| (self.mapper)(key.as_ref(), &old)));
+        let old = self.results.old(key.as_ref(), computed)?;
+        self.results.send(Record { key, value: Some(Change { new, old, is_latest }), timestamp, headers }, ctx)
     }
 }
 
@@ -95,20 +103,38 @@ impl<K: Clone + 'static, V: Clone + 'static> KTable<K, V> {
         &self,
         mapper: impl Fn(Option<&K>, &V) -> Option<V2> + Send + Sync + 'static,
     ) -> KTable<K, V2> {
+        self.map_values_materialized(mapper, Materialized::unnamed())
+    }
+
+    /// As [`KTable::map_values_nullable`], kept in a store if `materialized` names one.
+    pub fn map_values_materialized<V2: Clone + 'static>(
+        &self,
+        mapper: impl Fn(Option<&K>, &V) -> Option<V2> + Send + Sync + 'static,
+        materialized: Materialized<K, V2>,
+    ) -> KTable<K, V2> {
+        let kept = Kept::new(&self.place.graph, materialized, self.key.clone(), None);
         let name = self.place.take_name(naming::TABLE_MAP_VALUES);
         let mapper: Mapper<K, V, V2> = Arc::new(mapper);
+        let store_name = kept.store_name();
         let old_values = Rc::new(Cell::new(false));
-        let table = Rc::new(MappedTable {
-            parent: Rc::clone(&self.table),
-            mapper: Arc::clone(&mapper),
-            old_values: Rc::clone(&old_values),
-        });
-        let (node, parent) = (name.clone(), self.place.node.clone());
+        let table: Rc<dyn Table<K, V2>> = match &store_name {
+            Some(store) => StoredTable::with_old_values(store.clone(), Rc::clone(&old_values)),
+            None => Rc::new(MappedTable {
+                parent: Rc::clone(&self.table),
+                mapper: Arc::clone(&mapper),
+                old_values: Rc::clone(&old_values),
+            }),
+        };
+        let (node, parent, store) = (name.clone(), self.place.node.clone(), kept.store);
         self.place.graph.add(move |topology| {
-            let (mapper, send_old_values) = (Arc::clone(&mapper), old_values.get());
-            let supplier = move || TableMapValues { mapper: Arc::clone(&mapper), send_old_values };
-            topology.add_processor::<_, K, Change<V>, K, Change<V2>>(&node, supplier, &[&parent]).map(|_| ())
+            let (mapper, store_name, send_old_values) = (Arc::clone(&mapper), store_name.clone(), old_values.get());
+            let supplier = move || TableMapValues {
+                mapper: Arc::clone(&mapper),
+                results: Results::new(store_name.clone(), send_old_values),
+            };
+            topology.add_processor::<_, K, Change<V>, K, Change<V2>>(&node, supplier, &[&parent])?;
+            add_store(topology, store.as_ref(), &node)
         });
-        KTable::new(self.place.at(name), self.key.clone(), None, table)
+        KTable::new(self.place.at(name), kept.key, kept.value, table)
     }
 }

@@ -9,7 +9,8 @@ use streams_core::processor::context::NodeContext;
 use streams_core::store::builder::StoreBuilderRef;
 use streams_core::windowed::Windowed;
 use streams_core::{
-    BoxError, Change, Processor, ProcessorContext, Record, SerdeRef, TimestampedKeyValueStore, ValueAndTimestamp,
+    BoxError, Change, ErrorKind, Processor, ProcessorContext, Record, SerdeRef, StreamsError, TimestampedKeyValueStore,
+    ValueAndTimestamp,
 };
 
 use crate::graph::GraphRef;
@@ -71,10 +72,22 @@ impl<K: Clone + 'static, V: Clone + 'static> SourceTable<K, V> {
         key: &SerdeRef<K>,
         value: &SerdeRef<V>,
     ) -> Rc<Self> {
-        let settled = SettledStore {
+        Self::of_result(store, materialized, Some(Arc::clone(key)), Some(Arc::clone(value)))
+    }
+
+    /// The table of a result, whose serdes need not be known unless it keeps a store.
+    pub(crate) fn of_result(
+        store: String,
+        materialized: &Materialized<K, V>,
+        key: Option<SerdeRef<K>>,
+        value: Option<SerdeRef<V>>,
+    ) -> Rc<Self> {
+        let key = materialized.key.clone().or(key);
+        let value = materialized.value.clone().or(value);
+        let settled = key.zip(value).map(|(key, value)| SettledStore {
             name: store.clone(),
-            key: materialized.key.clone().unwrap_or_else(|| Arc::clone(key)),
-            value: materialized.value.clone().unwrap_or_else(|| Arc::clone(value)),
+            key,
+            value,
             materialized: Materialized {
                 name: materialized.name.clone(),
                 key: None,
@@ -85,11 +98,11 @@ impl<K: Clone + 'static, V: Clone + 'static> SourceTable<K, V> {
                 retention_ms: None,
                 is_given: materialized.is_given,
             },
-        };
+        });
         Rc::new(Self {
             store,
             is_named: materialized.name.is_some(),
-            builder: Some(settled.key_value()),
+            builder: settled.map(|settled| settled.key_value()),
             keeps_store: Rc::new(Cell::new(materialized.name.is_some())),
             old_values: Rc::default(),
             types: std::marker::PhantomData,
@@ -119,6 +132,12 @@ impl<K: Clone + 'static, V: Clone + 'static> SourceTable<K, V> {
             match &builder {
                 Some(builder) if keeps_store.get() => {
                     topology.add_shared_state_store(StoreBuilderRef::clone(builder), &[&name]).map(|_| ())
+                }
+                None if keeps_store.get() => {
+                    let message = format!(
+                        "store {store} of table {name} has no serde: give one with Materialized::with(key serde, value serde)"
+                    );
+                    Err(StreamsError::new(ErrorKind::Topology, message))
                 }
                 _ => Ok(()),
             }
@@ -163,6 +182,11 @@ impl StoredTable {
     /// `is_named`: the user gave the store's name.
     pub(crate) fn new(store: String, is_named: bool) -> Rc<Self> {
         Rc::new(Self { store, is_named, old_values: Rc::default() })
+    }
+
+    /// A table whose store the user has named; whether it sends old values stands in `old_values`.
+    pub(crate) fn with_old_values(store: String, old_values: Rc<Cell<bool>>) -> Rc<Self> {
+        Rc::new(Self { store, is_named: true, old_values })
     }
 
     pub(crate) fn old_values(&self) -> Rc<Cell<bool>> {
@@ -283,7 +307,7 @@ impl<K: 'static, V: Clone + 'static> Table<Windowed<K>, V> for SessionTable {
     }
 }
 
-fn store_getter<K: 'static, V: Clone + 'static>(store: &str) -> GetterSupplier<K, V> {
+pub(crate) fn store_getter<K: 'static, V: Clone + 'static>(store: &str) -> GetterSupplier<K, V> {
     let name = store.to_owned();
     Arc::new(move |ctx: &NodeContext| {
         let store = ctx.timestamped_key_value_store::<K, V>(&name)?;

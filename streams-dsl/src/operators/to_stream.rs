@@ -24,4 +24,16 @@ impl<K: Clone + 'static, V: Clone + 'static> KTable<K, V> {
         });
         KStream::new(self.place.at(name), self.key.clone(), self.value.clone(), false)
     }
+    /// Each update of the table as a record under the key that `selector` finds for it; one without a new value may be given a key, too.
+    pub fn to_stream_with_key<K2: Clone + 'static>(
+        &self,
+        selector: impl Fn(Option<&K>, Option<&V>) -> Option<K2> + Send + Sync + 'static,
+    ) -> KStream<K2, V> {
+        let unnamed = Self { place: self.place.at(self.place.node.clone()), ..self.clone() };
+        let stream = unnamed.to_stream();
+        match &self.place.next_name {
+            Some(name) => stream.named(name).select_key_nullable(selector),
+            None => stream.select_key_nullable(selector),
+        }
+    }
 }

@@ -19,6 +19,7 @@ use crate::grouped::TimeWindowedKStream;
 use crate::ktable::KTable;
 use crate::materialized::Materialized;
 use crate::naming;
+use crate::operators::aggregate::Initial;
 use crate::operators::emit_on_close::EmitOnClose;
 use crate::operators::sliding_aggregate::SlidingAggregate;
 use crate::operators::store::SettledStore;
@@ -33,6 +34,7 @@ pub(super) struct WindowPlan<K, V, A> {
     pub(super) store_name: String,
     pub(super) windows: FixedWindows,
     pub(super) emit: EmitStrategy,
+    pub(super) initial: Initial<A>,
     pub(super) aggregator: WindowAggregator<K, V, A>,
 }
 
@@ -171,7 +173,7 @@ where
             }
             let before = store.fetch(key, start)?;
             let timestamp = before.as_ref().map_or(record.timestamp, |before| before.timestamp.max(record.timestamp));
-            let old = before.map(|before| before.value);
+            let old = before.map(|before| before.value).or_else(|| (self.plan.initial)());
             let sent_old = if self.send_old_values && !self.forwards_on_flush { old.clone() } else { None };
             let new = (self.plan.aggregator)(key, record.value.as_ref(), old);
             if self.forwards_on_flush || self.emit.is_some() {
@@ -195,7 +197,8 @@ impl<K: Clone + 'static, V: Clone + 'static> TimeWindowedKStream<K, V> {
             self.grouped.stream.place.graph.name_of_count(&materialized);
         }
         let aggregator = |_: &K, _: Option<&V>, count: Option<i64>| Some(count.unwrap_or(0) + 1);
-        self.add_aggregate(naming::AGGREGATE, Arc::new(aggregator), materialized, Some(I64Serde.into_ref()))
+        let value = Some(I64Serde.into_ref());
+        self.add_aggregate(naming::AGGREGATE, Arc::new(|| Some(0)), Arc::new(aggregator), materialized, value)
     }
 
     /// Combines the values of each key and window; the first value stands for itself, null values change nothing.
@@ -224,7 +227,7 @@ impl<K: Clone + 'static, V: Clone + 'static> TimeWindowedKStream<K, V> {
             None => value.cloned(),
         };
         let value = self.grouped.stream.value.clone();
-        self.add_aggregate(naming::REDUCE, Arc::new(aggregator), materialized, value)
+        self.add_aggregate(naming::REDUCE, Arc::new(|| None), Arc::new(aggregator), materialized, value)
     }
 
     /// Folds the values of each key and window into an aggregate of another type that begins as `initial()`; null values change nothing.
@@ -235,30 +238,30 @@ impl<K: Clone + 'static, V: Clone + 'static> TimeWindowedKStream<K, V> {
         materialized: Materialized<K, A>,
     ) -> KTable<Windowed<K>, A> {
         self.aggregate_nullable(
-            move |key, value, so_far| {
-                let so_far = so_far.unwrap_or_else(&initial);
-                Some(match value {
-                    Some(value) => aggregator(key, value, so_far),
-                    None => so_far,
-                })
+            move || Some(initial()),
+            move |key, value, so_far| match value {
+                Some(value) => so_far.map(|so_far| aggregator(key, value, so_far)),
+                None => so_far,
             },
             materialized,
         )
     }
 
-    /// As [`TimeWindowedKStream::aggregate`], called for null values too; the aggregator is given `None` for a window without aggregate,
-    /// and deletes by returning it.
+    /// As [`TimeWindowedKStream::aggregate`], called for null values too; the initial aggregate may be null, and the aggregator
+    /// deletes by returning `None`.
     pub fn aggregate_nullable<A: Clone + 'static>(
         &self,
+        initial: impl Fn() -> Option<A> + Send + Sync + 'static,
         aggregator: impl Fn(&K, Option<&V>, Option<A>) -> Option<A> + Send + Sync + 'static,
         materialized: Materialized<K, A>,
     ) -> KTable<Windowed<K>, A> {
-        self.add_aggregate(naming::AGGREGATE, Arc::new(aggregator), materialized, None)
+        self.add_aggregate(naming::AGGREGATE, Arc::new(initial), Arc::new(aggregator), materialized, None)
     }
 
     fn add_aggregate<A: Clone + 'static>(
         &self,
         prefix: &str,
+        initial: Initial<A>,
         aggregator: WindowAggregator<K, V, A>,
         materialized: Materialized<K, A>,
         value: Option<SerdeRef<A>>,
@@ -271,7 +274,7 @@ impl<K: Clone + 'static, V: Clone + 'static> TimeWindowedKStream<K, V> {
         let is_named = materialized.name.is_some();
         let settled = SettledStore::new(graph, store_name.clone(), materialized, stream.key.clone(), value);
         let table = WindowedTable::new(store_name.clone(), is_named);
-        let place = partitioned.place.at(name.clone());
+        let place = partitioned.place.at(name.clone()).with_grace(self.windows.grace_ms());
         let Some(settled) = settled else { return KTable::new(place, None, None, table) };
         let (windows, emit) = (self.windows, self.emit);
         if let Some(problem) = settled.retention_problem(windows.retention_ms()) {
@@ -283,7 +286,7 @@ impl<K: Clone + 'static, V: Clone + 'static> TimeWindowedKStream<K, V> {
         let key = TimeWindowedSerde::new(Arc::clone(&settled.key), Some(windows.size_ms())).into_ref();
         let value = Arc::clone(&settled.value);
         let store = settled.windowed(&windows, emit);
-        let plan = Arc::new(WindowPlan { store_name, windows, emit, aggregator });
+        let plan = Arc::new(WindowPlan { store_name, windows, emit, initial, aggregator });
         let (parent, old_values) = (partitioned.place.node.clone(), table.old_values());
         graph.add(move |topology| {
             plan.add_processor(topology, &name, &parent, old_values.get())?;

@@ -22,6 +22,7 @@ mod global;
 mod join;
 mod low;
 mod options;
+mod tables;
 mod windows;
 
 use options::{TopicOf, add_store, call, consumed, key_of, materialized, partitioner, store, test};
@@ -380,46 +381,6 @@ impl<K: Dynamic, V: Dynamic> Node for Split<K, V> {
     }
 }
 
-impl<K: Dynamic, V: Dynamic> Node for Table<K, V> {
-    fn apply(&self, _: &Env, step: &Json) -> Result<Rc<dyn Node>, Skip> {
-        let named = match str_of(step, "name") {
-            Some(name) => self.0.named(name),
-            None => self.0.clone(),
-        };
-        if !step["mat"].is_null() {
-            return Err(Skip(format!("{} with a store", op(step))));
-        }
-        match op(step) {
-            "table.filter" | "table.filterNot" => {
-                let predicate = predicate(&step["pred"])?;
-                let test = move |key: Option<&K>, value: &V| predicate(key_of(key).as_ref(), Some(&value.to_value()));
-                table(if op(step) == "table.filter" { named.filter(test) } else { named.filter_not(test) })
-            }
-            "table.mapValues" => {
-                let mapper = unary(&step["fn"])?;
-                table(named.map_values_nullable(move |_, value| mapper(Some(&value.to_value()))))
-            }
-            "table.mapValuesWithKey" => {
-                let mapper = kv(&step["fn"])?;
-                table(
-                    named.map_values_nullable(move |key, value| mapper(key_of(key).as_ref(), Some(&value.to_value()))),
-                )
-            }
-            "table.toStream" if step["fn"].is_null() => stream(named.to_stream()),
-            "table.toStream" => stream(named.to_stream().select_key_nullable(call(kv(&step["fn"])?))),
-            _ => skip(step),
-        }
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn store_name(&self) -> Option<String> {
-        self.0.store_name()
-    }
-}
-
 impl<K: Dynamic, V: Dynamic> Node for Group<K, V> {
     fn apply(&self, env: &Env, step: &Json) -> Result<Rc<dyn Node>, Skip> {
         let named = match str_of(step, "name") {
@@ -440,10 +401,9 @@ impl<K: Dynamic, V: Dynamic> Node for Group<K, V> {
             "grouped.aggregate" => {
                 let (initial, aggregator) = (initializer(&step["init"])?, aggregator(&step["agg"])?);
                 let aggregator = move |key: &K, value: &V, aggregate: Option<Value>| {
-                    let aggregate = aggregate.or_else(|| initial.clone());
                     aggregator(Some(&key.to_value()), Some(&value.to_value()), aggregate.as_ref())
                 };
-                table(named.aggregate_nullable(aggregator, materialized(mat, &key, &value)?))
+                table(named.aggregate_nullable(move || initial.clone(), aggregator, materialized(mat, &key, &value)?))
             }
             "grouped.windowedBy" => {
                 let _ = env;

@@ -340,6 +340,11 @@ pub fn run(scenario: &Json, expect: &Json, cache: Option<u64>) -> Result<Outcome
     }
     for (id, node) in &env.nodes {
         let name = node.store_name().map_or(Json::Null, Json::from);
+        // The JVM names a store that does not exist.
+        let is_phantom = |text: &str| text.starts_with("KTABLE-FK-JOIN-OUTPUT-STATE-STORE-");
+        if name.is_null() && expect["queryable"][id].as_str().is_some_and(is_phantom) {
+            continue;
+        }
         if expect["queryable"].is_object() && expect["queryable"][id] != name {
             return differ(&format!("store of {id}"), &name, &expect["queryable"][id]);
         }
@@ -384,6 +389,10 @@ fn drive(scenario: &Json, expect: &Json, mut run: Run) -> Result<Outcome, Skip> 
         for (topic, records) in &mut actual {
             for (record, expected) in records.iter_mut().zip(expected.get(topic).into_iter().flatten()) {
                 ignore_wildcards(record, expected);
+                // Stamped by the log with its own clock.
+                if expected["ts"].is_null() {
+                    record["ts"] = Json::Null;
+                }
             }
         }
         if actual != expected {

@@ -138,6 +138,14 @@ impl Dynamic for Value {
     }
 }
 
+impl Dynamic for () {
+    fn to_value(&self) -> Value {
+        Value::Bytes(Vec::new())
+    }
+
+    fn of_value(_: Value) -> Self {}
+}
+
 impl Dynamic for i64 {
     fn to_value(&self) -> Value {
         Value::I64(*self)

@@ -6,9 +6,10 @@ use streams_core::Serde;
 use streams_core::serde::{SessionWindowedSerde, TimeWindowedSerde};
 use streams_core::windowed::Windowed;
 
-use super::{CogroupedKStream, Initial, Made};
+use super::{CogroupedKStream, Made};
 use crate::ktable::KTable;
 use crate::materialized::Materialized;
+use crate::operators::aggregate::Initial;
 use crate::operators::session_aggregate::Merger;
 use crate::operators::store::SettledStore;
 use crate::operators::table_source::{SessionTable, WindowedTable};
@@ -77,7 +78,8 @@ impl<K: Clone + 'static, A: Clone + 'static> TimeWindowedCogroupedKStream<K, A> 
         let initial: Initial<A> = Arc::new(initial);
         let adds = cogrouped.inputs.iter().map(|input| input.windowed(&store_name, *windows, &initial)).collect();
         let name = cogrouped.name.clone();
-        let made = Made { graph, places, adds, name, old_values: table.old_values() };
+        let grace_ms = Some(windows.grace_ms());
+        let made = Made { graph, places, adds, name, old_values: table.old_values(), grace_ms };
         let store = settled.as_ref().map(|settled| settled.windowed(windows, EmitStrategy::OnWindowUpdate));
         let size = windows.size_ms();
         let key =
@@ -118,7 +120,8 @@ impl<K: Clone + 'static, A: Clone + 'static> SessionWindowedCogroupedKStream<K, 
         let adds =
             cogrouped.inputs.iter().map(|input| input.sessions(&store_name, *windows, &initial, &merger)).collect();
         let name = cogrouped.name.clone();
-        let made = Made { graph, places, adds, name, old_values: table.old_values() };
+        let grace_ms = Some(windows.retention_ms());
+        let made = Made { graph, places, adds, name, old_values: table.old_values(), grace_ms };
         let store = settled.as_ref().map(|settled| settled.sessions(windows, EmitStrategy::OnWindowUpdate));
         let key = settled.as_ref().map(|settled| SessionWindowedSerde::new(Arc::clone(&settled.key)).into_ref());
         made.finish(store, key, settled.map(|settled| settled.value), table)

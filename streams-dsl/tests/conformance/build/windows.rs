@@ -80,10 +80,9 @@ impl<V: Dynamic> Node for Windows<V> {
             "windowed.aggregate" => {
                 let (initial, aggregator) = (initializer(&step["init"])?, aggregator(&step["agg"])?);
                 let aggregator = move |key: &Value, value: Option<&V>, aggregate: Option<Value>| {
-                    let aggregate = aggregate.or_else(|| initial.clone());
                     aggregator(Some(key), key_of(value).as_ref(), aggregate.as_ref())
                 };
-                table(named.aggregate_nullable(aggregator, materialized(mat, &key, &value)?))
+                table(named.aggregate_nullable(move || initial.clone(), aggregator, materialized(mat, &key, &value)?))
             }
             _ => skip(step),
         }
