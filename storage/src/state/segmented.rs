@@ -106,6 +106,15 @@ impl SegmentedStore {
         Ok(self.is_kept(time, self.observed))
     }
 
+    /// As [`SegmentedStore::observe`], for a deletion in a store that keeps duplicates, which changes nothing else: as in Kafka Streams, it
+    /// moves the time of a store in memory, not that of one on disk.
+    ///
+    /// # Errors
+    /// As [`SegmentedStore::stream_time`].
+    pub fn observe_deletion(&mut self, time: Timestamp) -> Result<bool, StateError> {
+        if self.exact { self.observe(time) } else { Ok(true) }
+    }
+
     /// Whether reads may return an entry of that time: what a layer of pending changes above the store has to ask.
     ///
     /// # Errors

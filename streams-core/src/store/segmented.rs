@@ -240,8 +240,12 @@ where
         self.log.append(plain, value, Some(timestamp), &headers).map_err(|error| error.in_store(&self.name))
     }
 
-    /// Logs a null for `plain` and changes nothing.
+    /// Logs a null for `plain` and changes no entry.
     pub(crate) fn log_only(&self, plain: &[u8]) -> Result<(), StreamsError> {
+        let time = self.kind.parts(plain).map_or(-1, |parts| parts.time);
+        if !self.store.borrow_mut().observe_deletion(time).map_err(|error| self.failed(error))? {
+            self.task.count_dropped();
+        }
         if !self.log.is_on() {
             return Ok(());
         }
