@@ -55,7 +55,7 @@ impl<K, L, R> StreamJoined<K, L, R> {
             store_name: None,
             store_names: None,
             logging: Logging::default(),
-            storage: Storage::default(),
+            storage: Storage::Application,
         }
     }
 
