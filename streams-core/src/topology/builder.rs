@@ -10,6 +10,7 @@ use crate::store::builder::StoreBuilderRef;
 use crate::store::{Logging, StoreBuilder};
 use crate::task::sink::SinkTopic;
 use crate::topology::describe;
+use crate::topology::description::TopologyDescription;
 use crate::topology::node::{EdgeType, Node, NodeKind, SourceTopics, TypedProcessor, TypedSink, TypedSource};
 use crate::topology::optimization::Optimization;
 use crate::topology::options::{RepartitionOptions, SinkOptions, SourceOptions, TopicNameExtractor};
@@ -515,8 +516,25 @@ impl Topology {
         self.redirects = redirects;
     }
 
-    /// The topology as text, in Kafka Streams' format.
+    /// The topology as text, in Kafka Streams' format: that of [`Topology::description`].
     pub fn describe(&self) -> String {
+        self.description().to_string()
+    }
+
+    /// What is in the topology and how it is joined, as data: to be drawn, or compared with another.
+    ///
+    /// ```
+    /// use streams_core::topology::NodeRole;
+    /// use streams_core::{SourceOptions, Topology};
+    ///
+    /// let mut topology = Topology::new();
+    /// topology.add_source("lines", SourceOptions::<String, String>::default(), ["text"])?;
+    /// let description = topology.description();
+    /// assert!(matches!(description.subtopologies[0].nodes[0].role, NodeRole::Source(_)));
+    /// assert!(description.to_mermaid().starts_with("flowchart TD"));
+    /// # Ok::<(), streams_core::StreamsError>(())
+    /// ```
+    pub fn description(&self) -> TopologyDescription {
         describe::describe(self)
     }
 

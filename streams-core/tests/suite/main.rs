@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
 mod describe;
+mod diff;
 mod driver;
 mod model;
+mod pictures;
 mod settings;
 mod stores;
 mod support;
