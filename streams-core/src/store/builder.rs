@@ -163,7 +163,7 @@ pub(crate) struct Common {
 }
 
 impl Common {
-    fn new(name: impl Into<String>) -> Self {
+    pub(crate) fn new(name: impl Into<String>) -> Self {
         let name: String = name.into();
         Self { name: name.into(), storage: Storage::Persistent, logging: Logging::default(), caching: false }
     }

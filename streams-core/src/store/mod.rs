@@ -21,7 +21,10 @@ pub(crate) mod layer;
 pub(crate) mod pending;
 pub(crate) mod segmented;
 pub mod session;
+pub mod table_store;
 pub(crate) mod value;
+pub mod versioned;
+pub mod versioned_builder;
 pub mod window;
 
 pub use api::{Flushed, RestoreRecord, StateStore, StoreContext, ValueAndTimestamp};
@@ -32,4 +35,7 @@ pub use cache::ThreadCache;
 pub use global::{GlobalKeyValueStore, GlobalStores};
 pub use key_value::{KeyValueIterator, KeyValueStore, TimestampedKeyValueStore};
 pub use session::{SessionIterator, SessionStore};
+pub use table_store::TableStore;
+pub use versioned::{VersionedKeyValueStore, VersionedPut, VersionedRecord};
+pub use versioned_builder::VersionedStoreBuilder;
 pub use window::{TimestampedWindowStore, WindowIterator, WindowStore, WindowStoreIterator};

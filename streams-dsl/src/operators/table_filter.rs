@@ -7,7 +7,7 @@ use std::sync::Arc;
 use streams_core::processor::context::NodeContext;
 use streams_core::{BoxError, Change, Processor, ProcessorContext, Record};
 
-use crate::ktable::{Getter, GetterSupplier, KTable, Table};
+use crate::ktable::{Getter, GetterAsOf, GetterAsOfSupplier, GetterSupplier, KTable, Table};
 use crate::naming;
 
 type Predicate<K, V> = Arc<dyn Fn(Option<&K>, &V) -> bool + Send + Sync>;
@@ -16,6 +16,8 @@ struct TableFilter<K, V> {
     predicate: Predicate<K, V>,
     keep: bool,
     send_old_values: bool,
+    /// Whether the table filtered is versioned.
+    is_versioned: bool,
 }
 
 fn matching<K, V>(predicate: &Predicate<K, V>, keep: bool, key: Option<&K>, value: Option<V>) -> Option<V> {
@@ -32,7 +34,8 @@ impl<K: Clone + 'static, V: Clone + 'static> Processor<K, Change<V>, K, Change<V
         let Some(Change { new, old, is_latest }) = value else { return Ok(()) };
         let new = matching(&self.predicate, self.keep, key.as_ref(), new);
         let old = if self.send_old_values { matching(&self.predicate, self.keep, key.as_ref(), old) } else { None };
-        if self.send_old_values && new.is_none() && old.is_none() {
+        // What went may be another version than the one that came, so neither says what was forwarded before.
+        if !self.is_versioned && self.send_old_values && new.is_none() && old.is_none() {
             return Ok(());
         }
         ctx.forward(Record { key, value: Some(Change { new, old, is_latest }), timestamp, headers })
@@ -74,6 +77,17 @@ impl<K: 'static, V: 'static> Table<K, V> for FilteredTable<K, V> {
             Ok(getter)
         })
     }
+
+    fn getter_as_of(&self) -> Option<GetterAsOfSupplier<K, V>> {
+        let (parent, predicate, keep) = (self.parent.getter_as_of()?, Arc::clone(&self.predicate), self.keep);
+        Some(Arc::new(move |ctx: &NodeContext| {
+            let (parent, predicate) = (parent(ctx)?, Arc::clone(&predicate));
+            let getter: GetterAsOf<K, V> = Box::new(move |key, time| {
+                Ok(parent(key, time)?.filter(|found| predicate(Some(key), &found.value) == keep))
+            });
+            Ok(getter)
+        }))
+    }
 }
 
 impl<K: Clone + 'static, V: Clone + 'static> KTable<K, V> {
@@ -99,10 +113,12 @@ impl<K: Clone + 'static, V: Clone + 'static> KTable<K, V> {
         });
         // With old values at hand, a deletion of what never passed the filter is not forwarded.
         table.send_old_values();
+        let is_versioned = self.table.getter_as_of().is_some();
         let (node, parent) = (name.clone(), self.place.node.clone());
         self.place.graph.add(move |topology| {
             let (predicate, send_old_values) = (Arc::clone(&predicate), old_values.get());
-            let supplier = move || TableFilter { predicate: Arc::clone(&predicate), keep, send_old_values };
+            let supplier =
+                move || TableFilter { predicate: Arc::clone(&predicate), keep, send_old_values, is_versioned };
             topology.add_processor::<_, K, Change<V>, K, Change<V>>(&node, supplier, &[&parent]).map(|_| ())
         });
         KTable::new(self.place.at(name), self.key.clone(), self.value.clone(), table)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use streams_core::processor::context::NodeContext;
 use streams_core::{BoxError, Change, Processor, ProcessorContext, Record, ValueAndTimestamp};
 
-use crate::ktable::{Getter, GetterSupplier, KTable, Table};
+use crate::ktable::{Getter, GetterAsOf, GetterAsOfSupplier, GetterSupplier, KTable, Table};
 use crate::naming;
 
 type Mapper<K, V, V2> = Arc<dyn Fn(Option<&K>, &V) -> Option<V2> + Send + Sync>;
@@ -73,6 +73,20 @@ impl<K: 'static, V: 'static, V2: 'static> Table<K, V2> for MappedTable<K, V, V2>
             });
             Ok(getter)
         })
+    }
+
+    fn getter_as_of(&self) -> Option<GetterAsOfSupplier<K, V2>> {
+        let (parent, mapper) = (self.parent.getter_as_of()?, Arc::clone(&self.mapper));
+        Some(Arc::new(move |ctx: &NodeContext| {
+            let (parent, mapper) = (parent(ctx)?, Arc::clone(&mapper));
+            let getter: GetterAsOf<K, V2> = Box::new(move |key, time| {
+                Ok(parent(key, time)?.and_then(|found| {
+                    let value = mapper(Some(key), &found.value)?;
+                    Some(ValueAndTimestamp { value, timestamp: found.timestamp })
+                }))
+            });
+            Ok(getter)
+        }))
     }
 }
 

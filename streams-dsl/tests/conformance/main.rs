@@ -12,6 +12,7 @@ mod drive;
 mod functions;
 mod processors;
 mod value;
+mod versioned;
 
 use std::collections::BTreeMap;
 use std::io::Read as _;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use streams_core::{BoxError, Processor, ProcessorContext, Record};
 
 use crate::kstream::KStream;
-use crate::ktable::{Getter, GetterSupplier, KTable};
+use crate::ktable::{GetterAsOf, GetterAsOfSupplier, KTable};
 use crate::naming;
 use crate::operators::repartition::Through;
 use crate::options::Joined;
@@ -14,10 +14,10 @@ use crate::options::Joined;
 type Joiner<K, V, T, R> = Arc<dyn Fn(Option<&K>, &V, Option<&T>) -> Option<R> + Send + Sync>;
 
 struct StreamTableJoin<K, V, T, R> {
-    supplier: GetterSupplier<K, T>,
+    supplier: GetterAsOfSupplier<K, T>,
     joiner: Joiner<K, V, T, R>,
     is_left: bool,
-    getter: Option<Getter<K, T>>,
+    getter: Option<GetterAsOf<K, T>>,
 }
 
 impl<K, V, T, R> Processor<K, V, K, R> for StreamTableJoin<K, V, T, R>
@@ -38,7 +38,7 @@ where
             return Ok(());
         };
         let found = match (&record.key, &self.getter) {
-            (Some(key), Some(getter)) => getter(key)?,
+            (Some(key), Some(getter)) => getter(key, record.timestamp)?,
             _ => None,
         };
         if found.is_none() && !self.is_left {
@@ -47,6 +47,19 @@ where
         let joined = (self.joiner)(record.key.as_ref(), value, found.as_ref().map(|found| &found.value));
         ctx.forward(record.with_value(joined))
     }
+}
+
+/// Looks up the value at the time of a record, or, in a table that knows no former values, the present one.
+fn at_record_time<K: 'static, T: 'static>(table: &KTable<K, T>) -> GetterAsOfSupplier<K, T> {
+    if let Some(getter) = table.table.getter_as_of() {
+        return getter;
+    }
+    let getter = table.table.getter();
+    Arc::new(move |ctx| {
+        let getter = getter(ctx)?;
+        let at_any_time: GetterAsOf<K, T> = Box::new(move |key, _| getter(key));
+        Ok(at_any_time)
+    })
 }
 
 impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
@@ -126,7 +139,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         let name = graph.name_or(given, if is_left { naming::LEFT_JOIN } else { naming::JOIN });
         let place = stream.place.joined(&table.place, name.clone());
         let (parent, sources) = (stream.place.node.clone(), place.sources.clone());
-        let (supplier, stores) = (table.table.getter(), table.table.lookup_stores());
+        let (supplier, stores) = (at_record_time(table), table.table.lookup_stores());
         graph.add(move |topology| {
             let (supplier, joiner) = (Arc::clone(&supplier), Arc::clone(&joiner));
             let processor = move || StreamTableJoin {
