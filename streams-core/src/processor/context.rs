@@ -283,6 +283,21 @@ impl<KOut: Clone, VOut: Clone> ProcessorContext<KOut, VOut> {
     }
 }
 
+impl<KOut: Clone, VOut: Clone> ProcessorContext<KOut, VOut> {
+    /// As [`ProcessorContext::forward`], for a record that was held back: meanwhile `source` is where the record being processed came
+    /// from, and timestamp and headers are those of `record`.
+    ///
+    /// # Errors
+    /// As [`ProcessorContext::forward`].
+    pub fn forward_from(&self, source: Option<&RecordMetadata>, record: Record<KOut, VOut>) -> Result<(), BoxError> {
+        let task = &self.node.task;
+        let before = task.replace_context(task.context_of(source, record.timestamp, record.headers.clone()));
+        let result = self.forward(record);
+        task.replace_context(before);
+        result
+    }
+}
+
 impl<K: Clone + 'static, V: Clone + 'static> ProcessorContext<K, Change<V>> {
     /// Lets `store` forward its updates to this node's children when its cache is flushed. Returns whether it will: if
     /// not (the store has no cache), the processor forwards each update itself.

@@ -160,12 +160,20 @@ pub(crate) struct Common {
     pub(crate) storage: Storage,
     pub(crate) logging: Logging,
     pub(crate) caching: bool,
+    /// Whether changelog records carry the headers of the record being processed.
+    pub(crate) logs_headers: bool,
 }
 
 impl Common {
     pub(crate) fn new(name: impl Into<String>) -> Self {
         let name: String = name.into();
-        Self { name: name.into(), storage: Storage::Persistent, logging: Logging::default(), caching: false }
+        Self {
+            name: name.into(),
+            storage: Storage::Persistent,
+            logging: Logging::default(),
+            caching: false,
+            logs_headers: false,
+        }
     }
 }
 
@@ -239,6 +247,16 @@ macro_rules! common_options {
 common_options!(KeyValueStoreBuilder);
 common_options!(WindowStoreBuilder);
 common_options!(SessionStoreBuilder);
+
+impl<K, V> KeyValueStoreBuilder<K, V> {
+    /// Gives changelog records the headers of the record being processed, as Kafka Streams does for the subscriptions of foreign-key
+    /// joins; they are not restored.
+    #[must_use]
+    pub fn with_logged_headers(mut self) -> Self {
+        self.common.logs_headers = true;
+        self
+    }
+}
 
 impl<K, V> WindowStoreBuilder<K, V> {
     fn new(

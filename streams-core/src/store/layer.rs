@@ -46,6 +46,7 @@ pub(crate) struct Layer {
     log: ChangeLog,
     changelog: Option<ChangelogPartition>,
     format: FormatKind,
+    logs_headers: bool,
     task: std::rc::Rc<crate::task::shared::TaskShared>,
     bytes: Bytes,
     pending: RefCell<Pending>,
@@ -72,6 +73,7 @@ impl Layer {
             log: context.change_log(),
             changelog: context.changelog.clone().filter(|_| !context.is_global),
             format,
+            logs_headers: common.logs_headers,
             task: std::rc::Rc::clone(&context.task),
             bytes: if context.is_global {
                 Bytes::Global(Arc::new(RwLock::new(bytes)))
@@ -137,7 +139,7 @@ impl Layer {
                 None => (None, None),
             };
             let timestamp = timestamp.unwrap_or_else(|| self.task.context_timestamp());
-            let headers = Headers::default();
+            let headers = if self.logs_headers { self.task.context_headers() } else { Headers::default() };
             self.log.append(key, value, Some(timestamp), &headers).map_err(|error| error.in_store(&self.name))?;
         }
         match &self.bytes {

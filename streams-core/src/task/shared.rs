@@ -15,6 +15,7 @@ use protocol::record::Headers;
 
 use crate::collector::CollectorRef;
 use crate::error::{ErrorKind, StreamsError};
+use crate::processor::context::RecordMetadata;
 use crate::processor::extractor::DefaultExtractor;
 use crate::processor::handlers::{DeserializationHandler, LogAndFail, ProcessingHandler, ProductionHandler};
 use crate::processor::punctuation::{PunctuationType, ScheduleId, Schedules};
@@ -232,6 +233,22 @@ impl TaskShared {
             timestamp: self.timestamp.get(),
             headers: self.headers.borrow().clone(),
         }
+    }
+
+    /// The context of a record of `source`.
+    pub(crate) fn context_of(
+        &self,
+        source: Option<&RecordMetadata>,
+        timestamp: Timestamp,
+        headers: Headers,
+    ) -> RecordContext {
+        let partitions = self.partitions.borrow();
+        let index = source.and_then(|source| {
+            let is_it = |known: &TopicPartition| known.topic == source.topic && known.partition == source.partition;
+            partitions.iter().position(is_it)
+        });
+        let offset = source.map_or(-1, |source| source.offset);
+        RecordContext { source: index.map_or(NO_SOURCE, |index| index as u32), offset, timestamp, headers }
     }
 
     /// Replaces the whole context, as a flushing cache does; returns the one before.
