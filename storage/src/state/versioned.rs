@@ -73,11 +73,14 @@ pub struct FoundVersion {
 /// Length of a segment in milliseconds for a history of `history_ms`, as Kafka Streams chooses it.
 pub fn versioned_segment_interval_ms(history_ms: i64) -> i64 {
     const MINUTE: i64 = 60_000;
-    match history_ms {
-        ..=MINUTE => (history_ms / 3).max(2_000),
-        ..=300_000 => (history_ms / 5).max(20_000),
-        ..=3_600_000 => (history_ms / 12).max(MINUTE),
-        _ => (history_ms / 24).max(5 * MINUTE),
+    if history_ms <= MINUTE {
+        (history_ms / 3).max(2_000)
+    } else if history_ms <= 5 * MINUTE {
+        (history_ms / 5).max(20_000)
+    } else if history_ms <= 60 * MINUTE {
+        (history_ms / 12).max(MINUTE)
+    } else {
+        (history_ms / 24).max(5 * MINUTE)
     }
 }
 

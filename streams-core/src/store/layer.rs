@@ -232,12 +232,16 @@ impl Layer {
 
     /// Writes what restoring has put locally, with the position up to which that goes.
     pub(crate) fn commit_restored(&self, offset: Option<Offset>) -> Result<(), StreamsError> {
-        let offsets: Vec<_> = match (&self.changelog, offset) {
-            (Some(changelog), Some(offset)) => vec![(changelog.partition.clone(), offset)],
-            _ => Vec::new(),
-        };
+        match (&self.changelog, offset) {
+            (Some(changelog), Some(offset)) => self.commit_with(&[(changelog.partition.clone(), offset)]),
+            _ => self.commit_with(&[]),
+        }
+    }
+
+    /// Writes the pending changes and these positions in one step.
+    pub(crate) fn commit_with(&self, offsets: &[(TopicPartition, Offset)]) -> Result<(), StreamsError> {
         let mut pending = self.pending.borrow_mut();
-        self.write(|bytes| bytes.write(&mut pending.iter(), &offsets))?;
+        self.write(|bytes| bytes.write(&mut pending.iter(), offsets))?;
         pending.clear();
         Ok(())
     }

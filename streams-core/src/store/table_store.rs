@@ -4,13 +4,13 @@ use std::rc::Rc;
 
 use base::Timestamp;
 
+use crate::error::BoxError;
 use crate::error::StreamsError;
 use crate::processor::context::{NodeContext, ProcessorContext};
 use crate::record::Change;
 use crate::store::api::ValueAndTimestamp;
 use crate::store::key_value::TimestampedKeyValueStore;
 use crate::store::versioned::{VersionedKeyValueStore, VersionedPut};
-use crate::error::BoxError;
 
 /// The store of a table: timestamped or versioned.
 pub enum TableStore<K, V> {

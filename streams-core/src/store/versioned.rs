@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use base::{Offset, Timestamp};
+use base::{Offset, Timestamp, TopicPartition};
 use protocol::record::Headers;
 use storage::state::{Direction, FoundVersion, VersionedRows, Versions};
 
@@ -166,6 +166,13 @@ impl<K: 'static, V: 'static> VersionedKeyValueStore<K, V> {
         }
     }
 
+    fn note_stream_time(&self) -> Result<(), StreamsError> {
+        match &*self.versions.borrow() {
+            Some(versions) => self.layer.put_metadata(STREAM_TIME, &versions.stream_time().to_be_bytes()),
+            None => Ok(()),
+        }
+    }
+
     fn serde_failed(&self, kind: ErrorKind, error: SerdeError) -> StreamsError {
         StreamsError::caused_by(kind, error).in_store(&self.name)
     }
@@ -284,9 +291,7 @@ impl<K: 'static, V: 'static> StateStore for VersionedKeyValueStore<K, V> {
     }
 
     fn commit(&self, changelog_offset: Option<Offset>) -> Result<(), StreamsError> {
-        if let Some(versions) = &*self.versions.borrow() {
-            self.layer.put_metadata(STREAM_TIME, &versions.stream_time().to_be_bytes())?;
-        }
+        self.note_stream_time()?;
         self.layer.commit(changelog_offset)
     }
 
@@ -305,15 +310,22 @@ impl<K: 'static, V: 'static> StateStore for VersionedKeyValueStore<K, V> {
         }
     }
 
+    fn commit_global(&self, offsets: &[(TopicPartition, Offset)]) -> Result<(), StreamsError> {
+        self.note_stream_time()?;
+        self.layer.commit_with(offsets)
+    }
+
+    fn global_offset(&self, partition: &TopicPartition) -> Result<Option<Offset>, StreamsError> {
+        self.layer.offset(partition)
+    }
+
     fn restore(&self, records: &mut dyn Iterator<Item = RestoreRecord<'_>>) -> Result<(), StreamsError> {
         let mut last = None;
         for record in records {
             self.with_versions(|versions, rows| versions.put(rows, record.key, record.value, record.timestamp))?;
             last = Some(record.offset);
         }
-        if let Some(versions) = &*self.versions.borrow() {
-            self.layer.put_metadata(STREAM_TIME, &versions.stream_time().to_be_bytes())?;
-        }
+        self.note_stream_time()?;
         self.layer.commit_restored(last)
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::error::{ErrorKind, StreamsError};
 use crate::processor::api::{Processor, ProcessorSupplier};
 use crate::store::builder::StoreBuilderRef;
-use crate::store::{Logging, StoreBuilder};
+use crate::store::{Logging, StoreBuilder, StoreKind};
 use crate::task::sink::SinkTopic;
 use crate::topology::describe;
 use crate::topology::description::TopologyDescription;
@@ -546,6 +546,11 @@ impl Topology {
     /// Whether a store of that name was added.
     pub fn has_store(&self, name: &str) -> bool {
         self.stores.contains_key(name)
+    }
+
+    /// What kind of store was added under that name.
+    pub fn store_kind(&self, name: &str) -> Option<StoreKind> {
+        self.stores.get(name).map(|entry| entry.builder.kind())
     }
 
     pub(crate) fn source_of(&self, topic: &str) -> Option<usize> {

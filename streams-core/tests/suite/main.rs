@@ -11,3 +11,4 @@ mod settings;
 mod stores;
 mod support;
 mod tasks;
+mod versioned;

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use streams_core::serde::I64Serde;
 use streams_core::store::TableStore;
 use streams_core::store::builder::StoreBuilderRef;
-use streams_core::{
-    BoxError, Change, Processor, ProcessorContext, Record, Serde, SerdeRef,
-};
+use streams_core::{BoxError, Change, Processor, ProcessorContext, Record, Serde, SerdeRef};
 
 use crate::grouped::KGroupedStream;
 use crate::kstream::KStream;

@@ -9,9 +9,7 @@ use streams_core::processor::context::NodeContext;
 use streams_core::store::builder::StoreBuilderRef;
 use streams_core::store::{TableStore, VersionedKeyValueStore};
 use streams_core::windowed::Windowed;
-use streams_core::{
-    BoxError, Change, Processor, ProcessorContext, Record, SerdeRef, ValueAndTimestamp,
-};
+use streams_core::{BoxError, Change, Processor, ProcessorContext, Record, SerdeRef, ValueAndTimestamp};
 
 use crate::graph::GraphRef;
 use crate::ktable::{Getter, GetterAsOf, GetterAsOfSupplier, GetterSupplier, Table};

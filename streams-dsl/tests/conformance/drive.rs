@@ -361,6 +361,10 @@ fn drive(scenario: &Json, expect: &Json, mut run: Run) -> Result<Outcome, Skip> 
         for (topic, records) in &mut actual {
             for (record, expected) in records.iter_mut().zip(expected.get(topic).into_iter().flatten()) {
                 ignore_wildcards(record, expected);
+                // Stamped by the log with its own clock.
+                if expected["ts"].is_null() {
+                    record["ts"] = Json::Null;
+                }
             }
         }
         if actual != expected {

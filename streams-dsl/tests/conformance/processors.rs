@@ -11,9 +11,9 @@ use streams_core::{
     WindowStore, Windowed,
 };
 
-use crate::{Skip, versioned};
 use crate::functions::{Predicate, Unary, predicate, unary};
 use crate::value::{Dynamic, Value, text};
+use crate::{Skip, versioned};
 
 /// Takes a record for one child, or for all.
 type Emit<'a> = &'a dyn Fn(Option<&str>, Record<Value, Value>) -> Result<(), BoxError>;

@@ -12,7 +12,8 @@ fn read_from<V: Dynamic>(
     action: &Json,
 ) -> Result<Json, BoxError> {
     let time = |field: &str| action[field].as_i64();
-    let shown = |found: &VersionedRecord<V>| json!({ "v": value::json(&found.value.to_value()), "ts": found.timestamp });
+    let shown =
+        |found: &VersionedRecord<V>| json!({ "v": value::json(&found.value.to_value()), "ts": found.timestamp });
     if action["do"] == "versioned.history" {
         let found = store.history(key, time("from"), time("to"), action["reverse"] == true)?;
         let entries = found.iter().map(|found| {

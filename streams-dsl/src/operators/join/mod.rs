@@ -2,3 +2,4 @@
 
 mod stream_global;
 mod stream_table;
+mod stream_table_grace;

@@ -32,7 +32,8 @@ pub(super) fn materialized<K: Dynamic, V: Dynamic>(
         Some("rocksdb" | "dsl_rocksdb") => result = result.persistent(),
         Some("memory" | "dsl_memory") => result = result.in_memory(),
         Some("versioned") => {
-            let mut versioned = Materialized::versioned(str_of(mat, "name").unwrap(), mat["history_ms"].as_i64().unwrap());
+            let mut versioned =
+                Materialized::versioned(str_of(mat, "name").unwrap(), mat["history_ms"].as_i64().unwrap());
             if let Some(interval) = mat["segment_ms"].as_i64() {
                 versioned = versioned.with_segment_interval_ms(interval);
             }
