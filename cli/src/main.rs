@@ -1,4 +1,4 @@
-//! The program `millstream`: starts the broker alone, and looks into logs, topics and groups.
+//! The program `millstream`: starts the broker alone, looks into logs, topics and groups, and draws and compares topologies.
 //!
 //! Reads options ([`options`]), calls one command ([`commands`]), and says what went wrong in at most three lines
 //! ([`report`]). Knows no format and no protocol itself.
@@ -10,7 +10,7 @@ mod report;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use options::{Command, GroupsCommand, TopicsCommand};
+use options::{Command, GroupsCommand, TopicsCommand, TopologyCommand};
 use report::Failure;
 use tracing_subscriber::EnvFilter;
 
@@ -52,5 +52,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Topics(TopicsCommand::Delete(options)) => commands::topics::delete(&options),
         Command::Groups(GroupsCommand::List(cluster)) => commands::groups::list(&cluster),
         Command::Groups(GroupsCommand::Describe(options)) => commands::groups::describe(&options),
+        Command::Topology(TopologyCommand::Draw(options)) => commands::topology::draw(&options),
+        Command::Topology(TopologyCommand::Diff(options)) => commands::topology::diff(&options),
     }
 }

@@ -12,4 +12,5 @@ mod program {
     mod help;
     mod refusals;
     mod resources;
+    mod topology;
 }

@@ -81,6 +81,9 @@ impl StreamsBuilder {
             Some(name) => name.clone(),
             None => self.graph.next_store_name(&format!("{topic}-")),
         };
+        if materialized.is_versioned() {
+            self.graph.fail(format!("store {store} of a global table cannot be versioned"));
+        }
         let (key, value) = (consumed.key.clone(), consumed.value.clone());
         if let Some(settled) = SettledStore::new(&self.graph, store.clone(), materialized, Some(key), Some(value)) {
             let store_name = store.clone();

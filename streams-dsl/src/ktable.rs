@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use streams_core::processor::context::NodeContext;
-use streams_core::{BoxError, SerdeRef, ValueAndTimestamp};
+use streams_core::{BoxError, SerdeRef, Timestamp, ValueAndTimestamp};
 
 use crate::graph::Place;
 
@@ -43,6 +43,11 @@ impl<K, V> KTable<K, V> {
         Self { place: self.place.named(name), ..self.clone() }
     }
 
+    /// Whether the table knows former values: then its updates may come late by time, and what follows passes over those that do.
+    pub(crate) fn is_versioned(&self) -> bool {
+        self.table.getter_as_of().is_some()
+    }
+
     /// Makes updates carry the value before, and the table or what it is made of keep a store for that.
     pub(crate) fn require_old_values(&self) {
         self.table.keep_store();
@@ -60,6 +65,13 @@ pub(crate) type Getter<K, V> = Box<dyn Fn(&K) -> Result<Option<ValueAndTimestamp
 
 /// Makes the getters of tasks.
 pub(crate) type GetterSupplier<K, V> = Arc<dyn Fn(&NodeContext) -> Result<Getter<K, V>, BoxError> + Send + Sync>;
+
+/// Looks up the value that a key had at a time, in one task.
+pub(crate) type GetterAsOf<K, V> = Box<dyn Fn(&K, Timestamp) -> Result<Option<ValueAndTimestamp<V>>, BoxError>>;
+
+/// Makes such getters.
+pub(crate) type GetterAsOfSupplier<K, V> =
+    Arc<dyn Fn(&NodeContext) -> Result<GetterAsOf<K, V>, BoxError> + Send + Sync>;
 
 /// What an operator further down can ask of a table: to keep a store, to send old values, to look up a key.
 ///
@@ -79,4 +91,10 @@ pub(crate) trait Table<K, V> {
 
     /// Looks up keys; works in processors that are connected to [`Table::lookup_stores`].
     fn getter(&self) -> GetterSupplier<K, V>;
+
+    /// Looks up keys as of a time, like [`Table::getter`]; `None` if the table is not versioned. Updates of a versioned table may come late by
+    /// time; they say so.
+    fn getter_as_of(&self) -> Option<GetterAsOfSupplier<K, V>> {
+        None
+    }
 }

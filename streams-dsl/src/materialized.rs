@@ -6,6 +6,16 @@ use streams_core::serde::DefaultSerde;
 use streams_core::store::{Logging, Storage};
 use streams_core::{Serde, SerdeRef};
 
+/// What a table's store remembers of each key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum TableKind {
+    /// The last value and its time.
+    #[default]
+    Timestamped,
+    /// Former values too.
+    Versioned { history_ms: i64, segment_interval_ms: Option<i64> },
+}
+
 /// How the result of an aggregation, or a table, is materialised in a state store.
 ///
 /// Without a name the store is called as Kafka Streams would call it. Caching is on: updates of a key within a commit interval become one.
@@ -16,6 +26,7 @@ pub struct Materialized<K, V> {
     pub(crate) caching: bool,
     pub(crate) logging: Logging,
     pub(crate) storage: Storage,
+    pub(crate) kind: TableKind,
     pub(crate) retention_ms: Option<i64>,
     /// Whether it says anything: Kafka Streams counts names differently for calls with and without `Materialized`.
     pub(crate) is_given: bool,
@@ -43,6 +54,7 @@ impl<K, V> Materialized<K, V> {
             caching: true,
             logging: Logging::default(),
             storage: Storage::Application,
+            kind: TableKind::default(),
             retention_ms: None,
             is_given: false,
         }
@@ -51,6 +63,37 @@ impl<K, V> Materialized<K, V> {
     /// The store `name`; its changelog is `<application.id>-<name>-changelog`.
     pub fn named(name: &str) -> Self {
         Self { name: Some(name.to_owned()), ..Self::unnamed() }
+    }
+
+    /// The store `name`, which keeps former values for `history_retention_ms` of stream time: updates may come late by time, and a stream
+    /// joined with the table finds the value that was valid at its record's time. It has no cache.
+    ///
+    /// ```
+    /// # use streams_dsl::{Consumed, Joined, Materialized, StreamsBuilder};
+    /// let builder = StreamsBuilder::new();
+    /// let history = Materialized::versioned("prices", 24 * 3_600_000);
+    /// let prices = builder.table("prices", Consumed::<String, i64>::default(), history);
+    /// let orders = builder.stream("orders", Consumed::<String, i64>::default());
+    /// let paid = orders.join(&prices, |pieces, price| pieces * price, Joined::inherited());
+    /// # builder.build().unwrap();
+    /// ```
+    pub fn versioned(name: &str, history_retention_ms: i64) -> Self {
+        let kind = TableKind::Versioned { history_ms: history_retention_ms, segment_interval_ms: None };
+        Self { kind, storage: Storage::Persistent, ..Self::named(name) }
+    }
+
+    /// Cuts the history of a versioned store into segments of `interval_ms` instead of ones that follow from the retention; of other stores
+    /// it changes nothing.
+    #[must_use]
+    pub fn with_segment_interval_ms(mut self, interval_ms: i64) -> Self {
+        if let TableKind::Versioned { segment_interval_ms, .. } = &mut self.kind {
+            *segment_interval_ms = Some(interval_ms);
+        }
+        self
+    }
+
+    pub(crate) fn is_versioned(&self) -> bool {
+        matches!(self.kind, TableKind::Versioned { .. })
     }
 
     /// A store with these serdes.

@@ -143,9 +143,34 @@ serde_pair!(
 );
 
 serde_pair!(
-    /// How a stream is joined with a table: the serdes of the stream's repartition topic, if one is needed, and the name.
-    Joined {}
+    /// How a stream is joined with a table: the serdes of the stream's repartition topic, if one is needed, the name, and whether the stream's
+    /// records wait for late updates of the table.
+    Joined { grace_ms: Option<i64> }
 );
+
+impl<K, V> Joined<K, V> {
+    /// Lets each record of the stream wait until stream time (of the stream's own records) has passed its timestamp by `grace_ms`, so that
+    /// updates of the table that come late still count. The table must be versioned, with at least that much history.
+    ///
+    /// ```
+    /// # use streams_dsl::{Consumed, Joined, Materialized, StreamsBuilder};
+    /// let builder = StreamsBuilder::new();
+    /// let prices = builder.table(
+    ///     "prices",
+    ///     Consumed::<String, i64>::default(),
+    ///     Materialized::versioned("prices", 3_600_000),
+    /// );
+    /// let orders = builder.stream("orders", Consumed::<String, i64>::default());
+    /// let paid = orders.join(&prices, |pieces, price| pieces * price, Joined::inherited().with_grace_ms(60_000));
+    /// assert!(builder.build()?.describe().contains("KSTREAM-JOIN-0000000003-Buffer"));
+    /// # Ok::<(), streams_core::StreamsError>(())
+    /// ```
+    #[must_use]
+    pub fn with_grace_ms(mut self, grace_ms: i64) -> Self {
+        self.grace_ms = Some(grace_ms);
+        self
+    }
+}
 
 /// Where and under which label the records of a stream are shown.
 pub struct Printed {

@@ -4,6 +4,7 @@ pub mod broker;
 pub mod dump_log;
 pub mod groups;
 pub mod topics;
+pub mod topology;
 
 use client::{Admin, Client, ClientConfig, block_on};
 

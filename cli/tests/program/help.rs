@@ -45,6 +45,13 @@ fn help_of_groups() {
 }
 
 #[test]
+fn help_of_topology() {
+    let all: Vec<String> =
+        [&["topology"][..], &["topology", "draw"], &["topology", "diff"]].iter().map(|command| help(command)).collect();
+    insta::assert_snapshot!(all.join("\n---\n"));
+}
+
+#[test]
 fn the_version_is_one_line() {
     assert_eq!(succeeds(&["--version"]), format!("millstream {}\n", env!("CARGO_PKG_VERSION")));
 }

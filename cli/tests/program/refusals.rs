@@ -95,9 +95,9 @@ fn what_is_missing_or_too_much_is_named() {
         &["topics", "create", "a", "--partitions", "0", "--bootstrap", ANY],
         &["topics", "create", "a", "--partitions", "many", "--bootstrap", ANY],
     ];
-    assert_snapshot!(refusals(lines, &[]), @r"
+    assert_snapshot!(refusals(lines, &[]), @"
     $ millstream
-    millstream: `millstream` needs a command: broker, dump-log, topics, groups
+    millstream: `millstream` needs a command: broker, dump-log, topics, groups, topology
       `millstream --help` explains all of them
     exit 2
     $ millstream topics

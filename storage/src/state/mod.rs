@@ -33,6 +33,7 @@ mod rocks;
 mod scan;
 mod segmented;
 mod session;
+pub mod versioned;
 mod window;
 
 pub use backend::{Backend, StoreSpec};
@@ -50,4 +51,5 @@ pub use rocks::{RocksEngine, RocksStore};
 pub use scan::{Keys, Layout, Scan, TimeBounds};
 pub use segmented::{SegmentedOptions, SegmentedStore};
 pub use session::SessionBytes;
+pub use versioned::{FoundVersion, VersionedPut, VersionedRows, Versions, versioned_segment_interval_ms};
 pub use window::{WindowBytes, segment_interval_ms};

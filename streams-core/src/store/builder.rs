@@ -165,7 +165,7 @@ pub(crate) struct Common {
 }
 
 impl Common {
-    fn new(name: impl Into<String>) -> Self {
+    pub(crate) fn new(name: impl Into<String>) -> Self {
         let name: String = name.into();
         Self {
             name: name.into(),

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use base::{Offset, TopicPartition};
+use base::{Offset, Timestamp, TopicPartition};
 use parking_lot::RwLock;
 use protocol::record::Headers;
 use storage::state::{ByteIterator, ByteStore, Direction, MergedIterator, StateError, StateErrorKind, StoreSpec};
@@ -54,8 +54,18 @@ pub(crate) struct Layer {
 
 impl Layer {
     pub(crate) fn open(common: &Common, context: &StoreContext, format: FormatKind) -> Result<Self, StreamsError> {
+        Self::open_as(common, context, format, format.name())
+    }
+
+    /// As [`Layer::open`], for a store whose format has another name on disk.
+    pub(crate) fn open_as(
+        common: &Common,
+        context: &StoreContext,
+        format: FormatKind,
+        format_name: &str,
+    ) -> Result<Self, StreamsError> {
         let directory = context.task_directory();
-        let spec = StoreSpec { name: &common.name, task_directory: &directory, format: format.name() };
+        let spec = StoreSpec { name: &common.name, task_directory: &directory, format: format_name };
         let bytes =
             backend(common, context).open_key_value(&spec).map_err(|error| store_failed(&common.name, error))?;
         Ok(Self {
@@ -141,6 +151,32 @@ impl Layer {
         }
     }
 
+    /// Keeps a change for the next commit, without logging it.
+    pub(crate) fn put_local(&self, key: &[u8], local: Option<&[u8]>) {
+        self.pending.borrow_mut().put(key, local);
+    }
+
+    /// Logs a change, without keeping it.
+    pub(crate) fn log(
+        &self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        timestamp: Option<Timestamp>,
+        headers: &Headers,
+    ) -> Result<(), StreamsError> {
+        self.log.append(key, value, timestamp, headers).map_err(|error| error.in_store(&self.name))
+    }
+
+    /// A small named value that was written with a commit.
+    pub(crate) fn metadata(&self, name: &str) -> Result<Option<Vec<u8>>, StreamsError> {
+        self.read(|bytes| bytes.metadata(name))
+    }
+
+    /// Keeps a small named value for the next commit that writes anything.
+    pub(crate) fn put_metadata(&self, name: &str, value: &[u8]) -> Result<(), StreamsError> {
+        self.write(|bytes| bytes.put_metadata(name, value))
+    }
+
     /// Calls `walk` with an iterator over store and pending changes as one. Bounds are inclusive.
     pub(crate) fn range<T>(
         &self,
@@ -191,6 +227,22 @@ impl Layer {
             self.write(|bytes| bytes.write(&mut pending.iter(), &offsets))?;
             pending.clear();
         }
+        Ok(())
+    }
+
+    /// Writes what restoring has put locally, with the position up to which that goes.
+    pub(crate) fn commit_restored(&self, offset: Option<Offset>) -> Result<(), StreamsError> {
+        match (&self.changelog, offset) {
+            (Some(changelog), Some(offset)) => self.commit_with(&[(changelog.partition.clone(), offset)]),
+            _ => self.commit_with(&[]),
+        }
+    }
+
+    /// Writes the pending changes and these positions in one step.
+    pub(crate) fn commit_with(&self, offsets: &[(TopicPartition, Offset)]) -> Result<(), StreamsError> {
+        let mut pending = self.pending.borrow_mut();
+        self.write(|bytes| bytes.write(&mut pending.iter(), offsets))?;
+        pending.clear();
         Ok(())
     }
 

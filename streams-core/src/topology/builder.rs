@@ -7,9 +7,10 @@ use std::sync::Arc;
 use crate::error::{ErrorKind, StreamsError};
 use crate::processor::api::{Processor, ProcessorSupplier};
 use crate::store::builder::StoreBuilderRef;
-use crate::store::{Logging, StoreBuilder};
+use crate::store::{Logging, StoreBuilder, StoreKind};
 use crate::task::sink::SinkTopic;
 use crate::topology::describe;
+use crate::topology::description::TopologyDescription;
 use crate::topology::node::{EdgeType, Node, NodeKind, SourceTopics, TypedProcessor, TypedSink, TypedSource};
 use crate::topology::optimization::Optimization;
 use crate::topology::options::{RepartitionOptions, SinkOptions, SourceOptions, TopicNameExtractor};
@@ -521,8 +522,25 @@ impl Topology {
         self.redirects.parent(name, parent)
     }
 
-    /// The topology as text, in Kafka Streams' format.
+    /// The topology as text, in Kafka Streams' format: that of [`Topology::description`].
     pub fn describe(&self) -> String {
+        self.description().to_string()
+    }
+
+    /// What is in the topology and how it is joined, as data: to be drawn, or compared with another.
+    ///
+    /// ```
+    /// use streams_core::topology::NodeRole;
+    /// use streams_core::{SourceOptions, Topology};
+    ///
+    /// let mut topology = Topology::new();
+    /// topology.add_source("lines", SourceOptions::<String, String>::default(), ["text"])?;
+    /// let description = topology.description();
+    /// assert!(matches!(description.subtopologies[0].nodes[0].role, NodeRole::Source(_)));
+    /// assert!(description.to_mermaid().starts_with("flowchart TD"));
+    /// # Ok::<(), streams_core::StreamsError>(())
+    /// ```
+    pub fn description(&self) -> TopologyDescription {
         describe::describe(self)
     }
 
@@ -534,6 +552,11 @@ impl Topology {
     /// Whether a store of that name was added.
     pub fn has_store(&self, name: &str) -> bool {
         self.stores.contains_key(name)
+    }
+
+    /// What kind of store was added under that name.
+    pub fn store_kind(&self, name: &str) -> Option<StoreKind> {
+        self.stores.get(name).map(|entry| entry.builder.kind())
     }
 
     pub(crate) fn source_of(&self, topic: &str) -> Option<usize> {

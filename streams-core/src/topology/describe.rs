@@ -1,12 +1,13 @@
-//! The text of `describe()`, character for character that of Kafka Streams.
+//! What `describe()` says of a topology, in the order of Kafka Streams, so that its text is the same character for character.
 //!
 //! Nodes are listed by the size of what is below them, largest first, then by name. The lists behind the arrows use the
 //! same order, but the JVM fills them while the sizes are still growing, walking a hash map keyed by name; so their
 //! order follows Java's string hashes. `JavaSet` walks as that map does.
 
-use std::fmt::Write;
-
 use crate::topology::builder::Topology;
+use crate::topology::description::{
+    NodeDescription, NodeRole, SinkTarget, SubTopologyDescription, TopicsDescription, TopologyDescription,
+};
 use crate::topology::node::{NodeKind, SourceTopics};
 use crate::topology::sub_topology::{NodeGroup, node_groups};
 
@@ -124,59 +125,39 @@ fn grow(node: usize, added: usize, keys: &mut [(String, usize)], predecessors: &
     }
 }
 
-fn names(list: &[usize], names: &[String]) -> String {
-    if list.is_empty() {
-        return "none".to_owned();
-    }
-    list.iter().map(|&node| names[node].as_str()).collect::<Vec<_>>().join(", ")
+fn names(list: &[usize], names: &[String]) -> Vec<String> {
+    list.iter().map(|&node| names[node].clone()).collect()
 }
 
-/// The text for all groups in the order of their ids.
-pub(crate) fn describe(topology: &Topology) -> String {
-    let mut text = String::from("Topologies:\n ");
-    for group in node_groups(topology) {
-        // Writing to a String cannot fail.
-        let _ = if group.is_global {
-            writeln!(text, "  Sub-topology: {} for global store (will not generate tasks)", group.id)
-        } else {
-            writeln!(text, "  Sub-topology: {}", group.id)
-        };
+/// All groups in the order of their ids.
+pub(crate) fn describe(topology: &Topology) -> TopologyDescription {
+    let subtopologies = node_groups(topology).into_iter().map(|group| {
         let all: Vec<String> = group.nodes.iter().map(|&node| topology.nodes[node].name.to_string()).collect();
-        for (index, node) in describe_group(topology, &group) {
-            describe_node(topology, group.nodes[index], &node, &all, &mut text);
-        }
-        if !group.is_global {
-            text.push('\n');
-        }
-    }
-    text
+        let described = describe_group(topology, &group);
+        let nodes = described.into_iter().map(|(index, node)| NodeDescription {
+            role: role(&topology.nodes[group.nodes[index]].kind),
+            successors: names(&node.successors, &all),
+            predecessors: names(&node.predecessors, &all),
+            name: node.name,
+        });
+        SubTopologyDescription { id: group.id, is_global: group.is_global, nodes: nodes.collect() }
+    });
+    TopologyDescription { subtopologies: subtopologies.collect() }
 }
 
-fn describe_node(topology: &Topology, index: usize, node: &Described, all: &[String], text: &mut String) {
-    let name = &node.name;
-    let _ = match &topology.nodes[index].kind {
+fn role(kind: &NodeKind) -> NodeRole {
+    let in_order = |set: JavaSet<'_>| set.iter().map(str::to_owned).collect();
+    match kind {
         NodeKind::Source { topics: SourceTopics::Names(topics), .. } => {
-            let set: JavaSet<'_> = topics.iter().map(String::as_str).collect();
-            let topics = set.iter().collect::<Vec<_>>().join(", ");
-            writeln!(text, "    Source: {name} (topics: [{topics}])")
+            NodeRole::Source(TopicsDescription::Names(in_order(topics.iter().map(String::as_str).collect())))
         }
         NodeKind::Source { topics: SourceTopics::Pattern(pattern), .. } => {
-            writeln!(text, "    Source: {name} (topics: {pattern})")
+            NodeRole::Source(TopicsDescription::Pattern(pattern.to_string()))
         }
         NodeKind::Processor { stores, .. } => {
-            let stores: JavaSet<'_> = stores.iter().map(String::as_str).collect();
-            let stores = stores.iter().collect::<Vec<_>>().join(", ");
-            writeln!(text, "    Processor: {name} (stores: [{stores}])")
+            NodeRole::Processor { stores: in_order(stores.iter().map(String::as_str).collect()) }
         }
-        NodeKind::Sink { topic: Some(topic), .. } => writeln!(text, "    Sink: {name} (topic: {topic})"),
-        NodeKind::Sink { topic: None, description, .. } => {
-            writeln!(text, "    Sink: {name} (extractor class: {description})")
-        }
-    };
-    if !matches!(topology.nodes[index].kind, NodeKind::Sink { .. }) {
-        let _ = writeln!(text, "      --> {}", names(&node.successors, all));
-    }
-    if !matches!(topology.nodes[index].kind, NodeKind::Source { .. }) {
-        let _ = writeln!(text, "      <-- {}", names(&node.predecessors, all));
+        NodeKind::Sink { topic: Some(topic), .. } => NodeRole::Sink(SinkTarget::Topic(topic.clone())),
+        NodeKind::Sink { topic: None, description, .. } => NodeRole::Sink(SinkTarget::Extracted(description.clone())),
     }
 }

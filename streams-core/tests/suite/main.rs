@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
 mod describe;
+mod diff;
 mod driver;
 mod model;
+mod pictures;
 mod settings;
 mod shared;
 mod stores;
 mod support;
 mod tasks;
+mod versioned;

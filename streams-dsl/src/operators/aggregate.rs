@@ -1,13 +1,11 @@
 //! `count`, `reduce` and `aggregate` of a grouped stream: a table of one value per key.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use streams_core::serde::I64Serde;
+use streams_core::store::TableStore;
 use streams_core::store::builder::StoreBuilderRef;
-use streams_core::{
-    BoxError, Change, Processor, ProcessorContext, Record, Serde, SerdeRef, TimestampedKeyValueStore, ValueAndTimestamp,
-};
+use streams_core::{BoxError, Change, Processor, ProcessorContext, Record, Serde, SerdeRef};
 
 use crate::grouped::KGroupedStream;
 use crate::kstream::KStream;
@@ -29,7 +27,7 @@ pub(crate) struct Aggregate<K, V, A> {
     initial: Initial<A>,
     aggregator: Aggregator<K, V, A>,
     send_old_values: bool,
-    store: Option<Rc<TimestampedKeyValueStore<K, A>>>,
+    store: Option<TableStore<K, A>>,
     forwards_on_flush: bool,
 }
 
@@ -58,8 +56,8 @@ where
     A: Clone + 'static,
 {
     fn init(&mut self, ctx: &mut ProcessorContext<K, Change<A>>) -> Result<(), BoxError> {
-        let store = ctx.timestamped_key_value_store::<K, A>(&self.store_name)?;
-        self.forwards_on_flush = ctx.forward_on_flush(&store, self.send_old_values);
+        let store = ctx.table_store::<K, A>(&self.store_name)?;
+        self.forwards_on_flush = ctx.forward_table_on_flush(&store, self.send_old_values);
         self.store = Some(store);
         Ok(())
     }
@@ -75,10 +73,11 @@ where
         let sent_old = if self.send_old_values && !self.forwards_on_flush { old.clone() } else { None };
         let new = (self.aggregator)(key, value, old);
         if self.forwards_on_flush {
-            return Ok(store.put(key, new.map(|value| ValueAndTimestamp { value, timestamp }))?);
+            store.put(key, new, timestamp)?;
+            return Ok(());
         }
-        store.put(key, new.clone().map(|value| ValueAndTimestamp { value, timestamp }))?;
-        let change = Change::new(new, sent_old);
+        let Some(is_latest) = store.put(key, new.clone(), timestamp)? else { return Ok(()) };
+        let change = Change { new, old: sent_old, is_latest };
         ctx.forward(record.with_value(Some(change)).with_timestamp(timestamp))
     }
 }
@@ -157,6 +156,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KGroupedStream<K, V> {
         let table = StoredTable::new(store_name.clone(), is_named);
         let place = stream.place.at(name.clone());
         let Some(settled) = settled else { return KTable::new(place, None, None, table) };
+        table.kept_in(&settled);
         let (key, value) = (Arc::clone(&settled.key), Arc::clone(&settled.value));
         let store = settled.key_value();
         let (parent, old_values) = (stream.place.node.clone(), table.old_values());

@@ -212,6 +212,7 @@ impl<K: Clone + 'static, A: Clone + 'static> CogroupedKStream<K, A> {
         let adds = self.inputs.iter().map(|input| input.aggregate(&store_name, &initial)).collect();
         let (name, old_values) = (self.name.clone(), table.old_values());
         let made = Made { graph, places, adds, name, old_values, grace_ms: None };
+        settled.iter().for_each(|settled| table.kept_in(settled));
         let store = settled.as_ref().map(SettledStore::key_value);
         let key = settled.as_ref().map(|settled| Arc::clone(&settled.key));
         made.finish(store, key, settled.map(|settled| settled.value), table)

@@ -1,12 +1,8 @@
 //! Where the updates that a table operator makes go: through a store of its own, if the user has named one, or straight on.
 
-use std::rc::Rc;
-
+use streams_core::store::TableStore;
 use streams_core::store::builder::StoreBuilderRef;
-use streams_core::{
-    BoxError, Change, ProcessorContext, Record, SerdeRef, StreamsError, TimestampedKeyValueStore, Topology,
-    ValueAndTimestamp,
-};
+use streams_core::{BoxError, Change, ProcessorContext, Record, SerdeRef, StreamsError, Topology};
 
 use crate::graph::GraphRef;
 use crate::materialized::Materialized;
@@ -17,6 +13,8 @@ pub(crate) struct Kept<K, V> {
     pub(crate) key: Option<SerdeRef<K>>,
     pub(crate) value: Option<SerdeRef<V>>,
     pub(crate) store: Option<StoreBuilderRef>,
+    /// Whether that store is versioned.
+    pub(crate) is_versioned: bool,
 }
 
 impl<K: 'static, V: Clone + 'static> Kept<K, V> {
@@ -56,11 +54,12 @@ impl<K: 'static, V: Clone + 'static> Kept<K, V> {
     ) -> Self {
         let key = materialized.key.clone().or(key);
         let value = materialized.value.clone().or(value);
+        let is_versioned = materialized.is_versioned();
         let store = materialized.name.clone().and_then(|name| {
             let settled = SettledStore::new(graph, name, materialized, key.clone(), value.clone());
             settled.map(|settled| settled.key_value())
         });
-        Self { key, value, store }
+        Self { key, value, store, is_versioned }
     }
 
     pub(crate) fn store_name(&self) -> Option<String> {
@@ -90,7 +89,7 @@ pub(crate) fn connect(topology: &mut Topology, node: &str, stores: &[String]) ->
 pub(crate) struct Results<K, V> {
     store_name: Option<String>,
     pub(crate) send_old_values: bool,
-    store: Option<Rc<TimestampedKeyValueStore<K, V>>>,
+    store: Option<TableStore<K, V>>,
     forwards_on_flush: bool,
 }
 
@@ -101,8 +100,8 @@ impl<K: Clone + 'static, V: Clone + 'static> Results<K, V> {
 
     pub(crate) fn init(&mut self, ctx: &ProcessorContext<K, Change<V>>) -> Result<(), BoxError> {
         if let Some(name) = &self.store_name {
-            let store = ctx.timestamped_key_value_store::<K, V>(name)?;
-            self.forwards_on_flush = ctx.forward_on_flush(&store, self.send_old_values);
+            let store = ctx.table_store::<K, V>(name)?;
+            self.forwards_on_flush = ctx.forward_table_on_flush(&store, self.send_old_values);
             self.store = Some(store);
         }
         Ok(())
@@ -134,13 +133,16 @@ impl<K: Clone + 'static, V: Clone + 'static> Results<K, V> {
             return Ok(());
         };
         let timestamp = record.timestamp;
-        let stored = |value: V| ValueAndTimestamp { value, timestamp };
         if self.forwards_on_flush {
-            let new = record.value.and_then(|change| change.new);
-            return Ok(store.put(key, new.map(stored))?);
+            store.put(key, record.value.and_then(|change| change.new), timestamp)?;
+            return Ok(());
         }
         let new = record.value.as_ref().and_then(|change| change.new.clone());
-        store.put(key, new.map(stored))?;
-        ctx.forward(record.map_value(|change| change.map(|change| Change { is_latest: true, ..change })))
+        match store.put(key, new, timestamp)? {
+            Some(is_latest) => {
+                ctx.forward(record.map_value(|change| change.map(|change| Change { is_latest, ..change })))
+            }
+            None => Ok(()),
+        }
     }
 }

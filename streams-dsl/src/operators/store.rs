@@ -7,7 +7,7 @@ use streams_core::store::builder::StoreBuilderRef;
 use streams_core::store::{Logging, Stores};
 
 use crate::graph::GraphRef;
-use crate::materialized::Materialized;
+use crate::materialized::{Materialized, TableKind};
 use crate::windows::{EmitStrategy, FixedWindows, SessionWindows};
 
 /// Name and description of a store with its serdes settled.
@@ -34,8 +34,28 @@ impl<K: 'static, V: Clone + 'static> SettledStore<K, V> {
         Some(Self { name, key, value, materialized })
     }
 
-    /// A timestamped key-value store.
+    /// The key-value store of a table.
     pub(crate) fn key_value(&self) -> StoreBuilderRef {
+        match self.materialized.kind {
+            TableKind::Timestamped => self.timestamped(),
+            TableKind::Versioned { history_ms, segment_interval_ms } => self.versioned(history_ms, segment_interval_ms),
+        }
+    }
+
+    fn versioned(&self, history_ms: i64, segment_interval_ms: Option<i64>) -> StoreBuilderRef {
+        let (key, value) = (Arc::clone(&self.key), Arc::clone(&self.value));
+        let mut builder = Stores::versioned_key_value(self.name.clone(), history_ms, key, value)
+            .with_storage(self.materialized.storage);
+        if let Some(interval) = segment_interval_ms {
+            builder = builder.with_segment_interval_ms(interval);
+        }
+        match &self.materialized.logging {
+            Logging::Enabled(configs) => Arc::new(builder.with_logging(configs.clone())),
+            Logging::Disabled => Arc::new(builder.without_logging()),
+        }
+    }
+
+    fn timestamped(&self) -> StoreBuilderRef {
         let Materialized { caching, logging, storage, .. } = &self.materialized;
         let builder = Stores::timestamped_key_value(self.name.clone(), Arc::clone(&self.key), Arc::clone(&self.value))
             .with_caching(*caching)

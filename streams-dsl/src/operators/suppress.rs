@@ -191,6 +191,11 @@ impl<K: Clone + 'static, V: Clone + 'static> KTable<K, V> {
         if wait_ms.is_none() {
             graph.fail(format!("{name}: when a window closes is known of the results of windowed aggregations only"));
         }
+        if self.is_versioned() {
+            graph.fail(format!(
+                "{name}: updates of a versioned table cannot be suppressed: the later ones may be older"
+            ));
+        }
         let parent = Rc::clone(&self.table);
         let (Some(key), Some(value), Some(wait_ms)) = (key, value, wait_ms) else {
             return Self::new(place, None, None, Rc::new(SuppressedTable { parent, setup: None }));

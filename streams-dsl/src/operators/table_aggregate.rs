@@ -1,13 +1,11 @@
 //! `count`, `reduce` and `aggregate` of a grouped table: what went is subtracted, what came is added, in that order.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use streams_core::serde::I64Serde;
+use streams_core::store::TableStore;
 use streams_core::store::builder::StoreBuilderRef;
-use streams_core::{
-    BoxError, Change, Processor, ProcessorContext, Record, Serde, SerdeRef, TimestampedKeyValueStore, ValueAndTimestamp,
-};
+use streams_core::{BoxError, Change, Processor, ProcessorContext, Record, Serde, SerdeRef};
 
 use crate::grouped_table::KGroupedTable;
 use crate::ktable::KTable;
@@ -25,7 +23,7 @@ struct TableAggregate<K, V, A> {
     adder: Aggregator<K, V, A>,
     subtractor: Subtractor<K, V, A>,
     send_old_values: bool,
-    store: Option<Rc<TimestampedKeyValueStore<K, A>>>,
+    store: Option<TableStore<K, A>>,
     forwards_on_flush: bool,
 }
 
@@ -36,8 +34,8 @@ where
     A: Clone + 'static,
 {
     fn init(&mut self, ctx: &mut ProcessorContext<K, Change<A>>) -> Result<(), BoxError> {
-        let store = ctx.timestamped_key_value_store::<K, A>(&self.store_name)?;
-        self.forwards_on_flush = ctx.forward_on_flush(&store, self.send_old_values);
+        let store = ctx.table_store::<K, A>(&self.store_name)?;
+        self.forwards_on_flush = ctx.forward_table_on_flush(&store, self.send_old_values);
         self.store = Some(store);
         Ok(())
     }
@@ -68,12 +66,12 @@ where
             aggregate = (self.adder)(&key, came, aggregate);
             result_time = latest;
         }
-        let stored = |value: A| ValueAndTimestamp { value, timestamp: result_time };
         if self.forwards_on_flush {
-            return Ok(store.put(&key, aggregate.map(stored))?);
+            store.put(&key, aggregate, result_time)?;
+            return Ok(());
         }
-        store.put(&key, aggregate.clone().map(stored))?;
-        let value = Some(Change::new(aggregate, sent_old));
+        let Some(is_latest) = store.put(&key, aggregate.clone(), result_time)? else { return Ok(()) };
+        let value = Some(Change { new: aggregate, old: sent_old, is_latest });
         ctx.forward(Record { key: Some(key), value, timestamp: result_time, headers })
     }
 }
@@ -161,6 +159,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KGroupedTable<K, V> {
         let (Some(settled), Some(source)) = (settled, source) else {
             return KTable::new(self.place.at(name), None, None, table);
         };
+        table.kept_in(&settled);
         let (key, value) = (Arc::clone(&settled.key), Arc::clone(&settled.value));
         let store = settled.key_value();
         let (node, parent, old_values) = (name.clone(), source.node.clone(), table.old_values());

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use streams_core::processor::context::NodeContext;
 use streams_core::{BoxError, Change, Processor, ProcessorContext, Record};
 
-use crate::ktable::{Getter, GetterSupplier, KTable, Table};
+use crate::ktable::{Getter, GetterAsOf, GetterAsOfSupplier, GetterSupplier, KTable, Table};
 use crate::materialized::Materialized;
 use crate::naming;
 use crate::operators::results::{Kept, Results, add_store};
@@ -19,6 +19,8 @@ struct TableFilter<K, V> {
     predicate: Predicate<K, V>,
     keep: bool,
     results: Results<K, V>,
+    /// Whether the table filtered is versioned.
+    is_versioned: bool,
 }
 
 fn matching<K, V>(predicate: &Predicate<K, V>, keep: bool, key: Option<&K>, value: Option<V>) -> Option<V> {
@@ -40,7 +42,8 @@ impl<K: Clone + 'static, V: Clone + 'static> Processor<K, Change<V>, K, Change<V
         let new = matching(&self.predicate, self.keep, key.as_ref(), new);
         let computed = || Ok(matching(&self.predicate, self.keep, key.as_ref(), old));
         let old = self.results.old(key.as_ref(), computed)?;
-        if self.results.send_old_values && new.is_none() && old.is_none() {
+        // What went may be another version than the one that came, so neither says what was forwarded before.
+        if !self.is_versioned && self.results.send_old_values && new.is_none() && old.is_none() {
             return Ok(());
         }
         self.results.send(Record { key, value: Some(Change { new, old, is_latest }), timestamp, headers }, ctx)
@@ -82,6 +85,17 @@ impl<K: 'static, V: 'static> Table<K, V> for FilteredTable<K, V> {
             Ok(getter)
         })
     }
+
+    fn getter_as_of(&self) -> Option<GetterAsOfSupplier<K, V>> {
+        let (parent, predicate, keep) = (self.parent.getter_as_of()?, Arc::clone(&self.predicate), self.keep);
+        Some(Arc::new(move |ctx: &NodeContext| {
+            let (parent, predicate) = (parent(ctx)?, Arc::clone(&predicate));
+            let getter: GetterAsOf<K, V> = Box::new(move |key, time| {
+                Ok(parent(key, time)?.filter(|found| predicate(Some(key), &found.value) == keep))
+            });
+            Ok(getter)
+        }))
+    }
 }
 
 impl<K: Clone + 'static, V: Clone + 'static> KTable<K, V> {
@@ -121,7 +135,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KTable<K, V> {
         // With old values at hand, a deletion of what never passed the filter is not forwarded.
         let old_values = Rc::new(Cell::new(self.table.send_old_values()));
         let table: Rc<dyn Table<K, V>> = match &store_name {
-            Some(store) => StoredTable::with_old_values(store.clone(), Rc::clone(&old_values)),
+            Some(store) => StoredTable::with_old_values(store.clone(), Rc::clone(&old_values), kept.is_versioned),
             None => Rc::new(FilteredTable {
                 parent: Rc::clone(&self.table),
                 predicate: Arc::clone(&predicate),
@@ -129,6 +143,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KTable<K, V> {
                 old_values: Rc::clone(&old_values),
             }),
         };
+        let is_versioned = self.is_versioned();
         let (node, parent, store) = (name.clone(), self.place.node.clone(), kept.store);
         self.place.graph.add(move |topology| {
             let (predicate, store_name, send_old_values) =
@@ -136,6 +151,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KTable<K, V> {
             let supplier = move || TableFilter {
                 predicate: Arc::clone(&predicate),
                 keep,
+                is_versioned,
                 results: Results::new(store_name.clone(), send_old_values),
             };
             topology.add_processor::<_, K, Change<V>, K, Change<V>>(&node, supplier, &[&parent])?;

@@ -106,7 +106,11 @@ impl<V> Serde<Change<V>> for ChangeSerde<V> {
 /// New key and value of a row; a row for which either is null does not take part.
 type Selector<K, V, K2, V2> = Arc<dyn Fn(&K, &V) -> (Option<K2>, Option<V2>) + Send + Sync>;
 
-struct Select<K, V, K2, V2>(Selector<K, V, K2, V2>);
+struct Select<K, V, K2, V2> {
+    selector: Selector<K, V, K2, V2>,
+    /// Whether the table grouped is versioned.
+    is_versioned: bool,
+}
 
 impl<K, V, K2, V2> Processor<K, Change<V>, K2, Change<V2>> for Select<K, V, K2, V2>
 where
@@ -123,8 +127,12 @@ where
         let Record { key, value, timestamp, headers } = record;
         let Some(key) = key else { return Err("a table cannot be grouped by a row without key".into()) };
         let Some(Change { new, old, is_latest }) = value else { return Ok(()) };
+        if self.is_versioned && !is_latest {
+            ctx.count_dropped();
+            return Ok(());
+        }
         let select = |value: Option<V>| {
-            let (key, value) = (self.0)(&key, &value?);
+            let (key, value) = (self.selector)(&key, &value?);
             key.zip(value)
         };
         let send = |key, new, old| {
@@ -182,10 +190,11 @@ impl<K: Clone + 'static, V: Clone + 'static> KTable<K, V> {
         let name = self.place.graph.name_or(given, naming::TABLE_SELECT);
         let selector: Selector<K, V, K2, V2> = Arc::new(selector);
         self.require_old_values();
+        let is_versioned = self.is_versioned();
         let (node, parent) = (name.clone(), self.place.node.clone());
         self.place.graph.add(move |topology| {
             let selector = Arc::clone(&selector);
-            let supplier = move || Select(Arc::clone(&selector));
+            let supplier = move || Select { selector: Arc::clone(&selector), is_versioned };
             topology.add_processor::<_, K, Change<V>, K2, Change<V2>>(&node, supplier, &[&parent]).map(|_| ())
         });
         KGroupedTable {

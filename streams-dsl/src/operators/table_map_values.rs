@@ -7,7 +7,7 @@ use std::sync::Arc;
 use streams_core::processor::context::NodeContext;
 use streams_core::{BoxError, Change, Processor, ProcessorContext, Record, ValueAndTimestamp};
 
-use crate::ktable::{Getter, GetterSupplier, KTable, Table};
+use crate::ktable::{Getter, GetterAsOf, GetterAsOfSupplier, GetterSupplier, KTable, Table};
 use crate::materialized::Materialized;
 use crate::naming;
 use crate::operators::results::{Kept, Results, add_store};
@@ -82,6 +82,20 @@ impl<K: 'static, V: 'static, V2: 'static> Table<K, V2> for MappedTable<K, V, V2>
             Ok(getter)
         })
     }
+
+    fn getter_as_of(&self) -> Option<GetterAsOfSupplier<K, V2>> {
+        let (parent, mapper) = (self.parent.getter_as_of()?, Arc::clone(&self.mapper));
+        Some(Arc::new(move |ctx: &NodeContext| {
+            let (parent, mapper) = (parent(ctx)?, Arc::clone(&mapper));
+            let getter: GetterAsOf<K, V2> = Box::new(move |key, time| {
+                Ok(parent(key, time)?.and_then(|found| {
+                    let value = mapper(Some(key), &found.value)?;
+                    Some(ValueAndTimestamp { value, timestamp: found.timestamp })
+                }))
+            });
+            Ok(getter)
+        }))
+    }
 }
 
 impl<K: Clone + 'static, V: Clone + 'static> KTable<K, V> {
@@ -118,7 +132,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KTable<K, V> {
         let store_name = kept.store_name();
         let old_values = Rc::new(Cell::new(false));
         let table: Rc<dyn Table<K, V2>> = match &store_name {
-            Some(store) => StoredTable::with_old_values(store.clone(), Rc::clone(&old_values)),
+            Some(store) => StoredTable::with_old_values(store.clone(), Rc::clone(&old_values), kept.is_versioned),
             None => Rc::new(MappedTable {
                 parent: Rc::clone(&self.table),
                 mapper: Arc::clone(&mapper),

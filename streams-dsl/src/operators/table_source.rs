@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use streams_core::processor::context::NodeContext;
 use streams_core::store::builder::StoreBuilderRef;
+use streams_core::store::{TableStore, VersionedKeyValueStore};
 use streams_core::windowed::Windowed;
 use streams_core::{
-    BoxError, Change, ErrorKind, Processor, ProcessorContext, Record, SerdeRef, StreamsError, TimestampedKeyValueStore,
-    ValueAndTimestamp,
+    BoxError, Change, ErrorKind, Processor, ProcessorContext, Record, SerdeRef, StreamsError, ValueAndTimestamp,
 };
 
 use crate::graph::GraphRef;
-use crate::ktable::{Getter, GetterSupplier, Table};
+use crate::ktable::{Getter, GetterAsOf, GetterAsOfSupplier, GetterSupplier, Table};
 use crate::materialized::Materialized;
 use crate::operators::store::SettledStore;
 
@@ -22,15 +22,15 @@ use crate::operators::store::SettledStore;
 struct TableSource<K, V> {
     store_name: Option<String>,
     send_old_values: bool,
-    store: Option<Rc<TimestampedKeyValueStore<K, V>>>,
+    store: Option<TableStore<K, V>>,
     forwards_on_flush: bool,
 }
 
 impl<K: Clone + 'static, V: Clone + 'static> Processor<K, V, K, Change<V>> for TableSource<K, V> {
     fn init(&mut self, ctx: &mut ProcessorContext<K, Change<V>>) -> Result<(), BoxError> {
         if let Some(name) = &self.store_name {
-            let store = ctx.timestamped_key_value_store::<K, V>(name)?;
-            self.forwards_on_flush = ctx.forward_on_flush(&store, self.send_old_values);
+            let store = ctx.table_store::<K, V>(name)?;
+            self.forwards_on_flush = ctx.forward_table_on_flush(&store, self.send_old_values);
             self.store = Some(store);
         }
         Ok(())
@@ -45,13 +45,15 @@ impl<K: Clone + 'static, V: Clone + 'static> Processor<K, V, K, Change<V>> for T
             return ctx.forward(record.map_value(|new| Some(Change::new(new, None))));
         };
         let timestamp = record.timestamp;
-        let stored = |value: Option<V>| value.map(|value| ValueAndTimestamp { value, timestamp });
         if self.forwards_on_flush {
-            return Ok(store.put(key, stored(record.value))?);
+            store.put(key, record.value, timestamp)?;
+            return Ok(());
         }
         let old = if self.send_old_values { store.get(key)?.map(|old| old.value) } else { None };
-        store.put(key, stored(record.value.clone()))?;
-        ctx.forward(record.map_value(|new| Some(Change::new(new, old))))
+        match store.put(key, record.value.clone(), timestamp)? {
+            Some(is_latest) => ctx.forward(record.map_value(|new| Some(Change { new, old, is_latest }))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -59,6 +61,7 @@ impl<K: Clone + 'static, V: Clone + 'static> Processor<K, V, K, Change<V>> for T
 pub(crate) struct SourceTable<K, V> {
     store: String,
     is_named: bool,
+    is_versioned: bool,
     builder: Option<StoreBuilderRef>,
     keeps_store: Rc<Cell<bool>>,
     old_values: Rc<Cell<bool>>,
@@ -95,6 +98,7 @@ impl<K: Clone + 'static, V: Clone + 'static> SourceTable<K, V> {
                 caching: materialized.caching,
                 logging: materialized.logging.clone(),
                 storage: materialized.storage,
+                kind: materialized.kind,
                 retention_ms: None,
                 is_given: materialized.is_given,
             },
@@ -102,6 +106,7 @@ impl<K: Clone + 'static, V: Clone + 'static> SourceTable<K, V> {
         Rc::new(Self {
             store,
             is_named: materialized.name.is_some(),
+            is_versioned: materialized.is_versioned(),
             builder: settled.map(|settled| settled.key_value()),
             keeps_store: Rc::new(Cell::new(materialized.name.is_some())),
             old_values: Rc::default(),
@@ -169,24 +174,34 @@ impl<K: 'static, V: Clone + 'static> Table<K, V> for SourceTable<K, V> {
     fn getter(&self) -> GetterSupplier<K, V> {
         store_getter(&self.store)
     }
+
+    fn getter_as_of(&self) -> Option<GetterAsOfSupplier<K, V>> {
+        self.is_versioned.then(|| versioned_getter(&self.store))
+    }
 }
 
 /// The table of an aggregation: always in a store.
 pub(crate) struct StoredTable {
     store: String,
     is_named: bool,
+    is_versioned: Cell<bool>,
     old_values: Rc<Cell<bool>>,
 }
 
 impl StoredTable {
     /// `is_named`: the user gave the store's name.
     pub(crate) fn new(store: String, is_named: bool) -> Rc<Self> {
-        Rc::new(Self { store, is_named, old_values: Rc::default() })
+        Rc::new(Self { store, is_named, is_versioned: Cell::default(), old_values: Rc::default() })
+    }
+
+    /// Notes what kind of store the table has.
+    pub(crate) fn kept_in<K, V>(&self, store: &SettledStore<K, V>) {
+        self.is_versioned.set(store.materialized.is_versioned());
     }
 
     /// A table whose store the user has named; whether it sends old values stands in `old_values`.
-    pub(crate) fn with_old_values(store: String, old_values: Rc<Cell<bool>>) -> Rc<Self> {
-        Rc::new(Self { store, is_named: true, old_values })
+    pub(crate) fn with_old_values(store: String, old_values: Rc<Cell<bool>>, is_versioned: bool) -> Rc<Self> {
+        Rc::new(Self { store, is_named: true, is_versioned: Cell::new(is_versioned), old_values })
     }
 
     pub(crate) fn old_values(&self) -> Rc<Cell<bool>> {
@@ -212,6 +227,10 @@ impl<K: 'static, V: Clone + 'static> Table<K, V> for StoredTable {
 
     fn getter(&self) -> GetterSupplier<K, V> {
         store_getter(&self.store)
+    }
+
+    fn getter_as_of(&self) -> Option<GetterAsOfSupplier<K, V>> {
+        self.is_versioned.get().then(|| versioned_getter(&self.store))
     }
 }
 
@@ -310,8 +329,20 @@ impl<K: 'static, V: Clone + 'static> Table<Windowed<K>, V> for SessionTable {
 pub(crate) fn store_getter<K: 'static, V: Clone + 'static>(store: &str) -> GetterSupplier<K, V> {
     let name = store.to_owned();
     Arc::new(move |ctx: &NodeContext| {
-        let store = ctx.timestamped_key_value_store::<K, V>(&name)?;
+        let store = ctx.table_store::<K, V>(&name)?;
         let getter: Getter<K, V> = Box::new(move |key| Ok(store.get(key)?));
+        Ok(getter)
+    })
+}
+
+pub(crate) fn versioned_getter<K: 'static, V: Clone + 'static>(store: &str) -> GetterAsOfSupplier<K, V> {
+    let name = store.to_owned();
+    Arc::new(move |ctx: &NodeContext| {
+        let store = ctx.store::<VersionedKeyValueStore<K, V>>(&name)?;
+        let getter: GetterAsOf<K, V> = Box::new(move |key, time| {
+            let found = store.get_as_of(key, time)?;
+            Ok(found.map(|found| ValueAndTimestamp { value: found.value, timestamp: found.timestamp }))
+        });
         Ok(getter)
     })
 }

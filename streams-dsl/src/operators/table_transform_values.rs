@@ -141,7 +141,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KTable<K, V> {
         let store_name = kept.store_name();
         let old_values = Rc::new(Cell::new(false));
         let table: Rc<dyn Table<K, V2>> = match &store_name {
-            Some(store) => StoredTable::with_old_values(store.clone(), Rc::clone(&old_values)),
+            Some(store) => StoredTable::with_old_values(store.clone(), Rc::clone(&old_values), kept.is_versioned),
             None => Rc::new(TransformedTable {
                 parent: Rc::clone(&self.table),
                 supplier: Arc::clone(&supplier),

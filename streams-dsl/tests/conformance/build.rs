@@ -166,13 +166,13 @@ impl<K: Dynamic, V: Dynamic> Stream<K, V> {
     }
 
     fn join<T: Dynamic>(&self, env: &Env, right: &KTable<K, T>, step: &Json) -> Result<Rc<dyn Node>, Skip> {
-        if !step["grace"].is_null() {
-            return Err(Skip("join with grace".to_owned()));
-        }
         let (key, value) = env.types[str_of(step, "from").unwrap()].clone();
         let mut joined = Joined::with(DynamicSerde(key), DynamicSerde(value));
         if let Some(name) = str_of(step, "name") {
             joined = joined.named(name);
+        }
+        if let Some(grace) = step["grace"].as_i64() {
+            joined = joined.with_grace_ms(grace);
         }
         let joiner = joiner(&step["joiner"])?;
         if op(step) == "stream.joinTable" {

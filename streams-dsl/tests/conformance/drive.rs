@@ -13,7 +13,7 @@ use streams_dsl::StreamsBuilder;
 
 use crate::build::Env;
 use crate::value::{self, Dynamic, DynamicSerde, Type, Value, hex, unhex};
-use crate::{Outcome, Skip};
+use crate::{Outcome, Skip, versioned};
 
 /// A value as it is read from a store.
 trait Read {
@@ -229,6 +229,7 @@ impl Run {
                     all(shown.collect())
                 })
             }
+            "versioned.get" | "versioned.history" => versioned::read(driver, &key()?, action).map(Result::unwrap),
             _ => return Err(Skip(kind.to_owned())),
         };
         read.ok_or_else(missing)

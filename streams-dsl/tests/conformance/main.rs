@@ -12,6 +12,7 @@ mod drive;
 mod functions;
 mod processors;
 mod value;
+mod versioned;
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -94,4 +95,18 @@ fn scenarios_come_out_as_in_kafka_streams() {
     assert!(failures.is_empty(), "{} of {} differ:\n{}", failures.len(), same + failures.len(), failures.join("\n"));
     // Fewer would mean that scenarios have come to be skipped.
     assert!(!filter.is_empty() || std::env::var_os("CONFORMANCE_FILE").is_some() || same >= 1217, "{same}");
+}
+
+#[test]
+fn every_description_can_be_read_back_and_drawn() {
+    let mut read = 0;
+    for line in scenarios().lines() {
+        let scenario: Json = serde_json::from_str(line).unwrap();
+        let Some(text) = scenario["expect"]["describe"].as_str() else { continue };
+        let description: streams_core::topology::TopologyDescription = text.parse().unwrap();
+        assert_eq!(description.to_string(), text);
+        assert!(description.to_svg().ends_with("</svg>\n"));
+        read += 1;
+    }
+    assert!(read > 0);
 }

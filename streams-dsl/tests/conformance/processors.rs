@@ -4,16 +4,16 @@ use std::rc::Rc;
 
 use serde_json::Value as Json;
 use streams_core::processor::context::NodeContext;
-use streams_core::store::GlobalKeyValueStore;
+use streams_core::store::{GlobalKeyValueStore, VersionedKeyValueStore};
 use streams_core::{
     BoxError, FixedKeyContext, FixedKeyProcessor, FixedKeyRecord, Headers, KeyValueStore, Processor, ProcessorContext,
     PunctuationType, Record, ScheduleId, SessionStore, TimestampedKeyValueStore, ValueAndTimestamp, Window,
     WindowStore, Windowed,
 };
 
-use crate::Skip;
 use crate::functions::{Predicate, Unary, predicate, unary};
 use crate::value::{Dynamic, Value, text};
+use crate::{Skip, versioned};
 
 /// Takes a record for one child, or for all.
 type Emit<'a> = &'a dyn Fn(Option<&str>, Record<Value, Value>) -> Result<(), BoxError>;
@@ -53,6 +53,7 @@ enum Store {
     Counts(Rc<TimestampedKeyValueStore<Value, i64>>),
     Window(Rc<WindowStore<Value, Value>>),
     Session(Rc<SessionStore<Value, Value>>),
+    Versioned(Rc<VersionedKeyValueStore<Value, Value>>),
     Global(GlobalKeyValueStore<Value, Value>),
     GlobalTable(GlobalKeyValueStore<Value, ValueAndTimestamp<Value>>),
 }
@@ -84,6 +85,7 @@ const KNOWN: &[&str] = &[
     "p_fail_if",
     "p_window",
     "p_session",
+    "p_versioned",
     "p_header_read",
     "p_header_add",
     "p_header_remove",
@@ -222,7 +224,7 @@ impl CatalogueProcessor {
         let names: &[usize] = match self.name.as_str() {
             "p_two_stores" => &[1, 2],
             "p_count" | "p_dedup" | "p_previous" | "p_delete_on" | "p_list" | "p_newest" | "p_lookup" | "p_store"
-            | "p_store_forward" | "p_buffer" | "p_window" | "p_session" => &[1],
+            | "p_store_forward" | "p_buffer" | "p_window" | "p_session" | "p_versioned" => &[1],
             _ => &[],
         };
         for index in names {
@@ -235,6 +237,8 @@ impl CatalogueProcessor {
                 Store::Counts(store)
             } else if let Ok(store) = ctx.window_store(name) {
                 Store::Window(store)
+            } else if let Ok(store) = ctx.store(name) {
+                Store::Versioned(store)
             } else if let Ok(store) = ctx.global_store(name) {
                 Store::Global(store)
             } else if let Ok(store) = ctx.global_store(name) {
@@ -369,6 +373,12 @@ impl CatalogueProcessor {
             "p_session" => {
                 let shown = self.session(&key()?, record.value.as_ref(), timestamp)?;
                 ctx.forward(record.with_value(Some(shown)))
+            }
+            "p_versioned" => {
+                let Store::Versioned(store) = &self.stores[0] else { return Err("no versioned store".into()) };
+                let back = self.number(2);
+                let shown = versioned::put_and_look_back(store, &key()?, record.value.clone(), timestamp, back)?;
+                ctx.forward(record.with_value(string(shown)))
             }
             "p_header_add" => {
                 let value = self.argument(2).as_bytes().to_vec().into();

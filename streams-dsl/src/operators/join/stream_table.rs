@@ -2,21 +2,48 @@
 
 use std::sync::Arc;
 
+use streams_core::processor::context::NodeContext;
 use streams_core::{BoxError, Processor, ProcessorContext, Record};
 
 use crate::kstream::KStream;
-use crate::ktable::{Getter, GetterSupplier, KTable};
+use crate::ktable::{GetterAsOf, GetterAsOfSupplier, KTable};
 use crate::naming;
+use crate::operators::join::stream_table_grace::Grace;
 use crate::options::Joined;
 
 /// Value of the result of key, stream's value and table's value.
 type Joiner<K, V, T, R> = Arc<dyn Fn(Option<&K>, &V, Option<&T>) -> Option<R> + Send + Sync>;
 
-struct StreamTableJoin<K, V, T, R> {
-    supplier: GetterSupplier<K, T>,
+pub(super) struct StreamTableJoin<K, V, T, R> {
+    supplier: GetterAsOfSupplier<K, T>,
     joiner: Joiner<K, V, T, R>,
     is_left: bool,
-    getter: Option<Getter<K, T>>,
+    getter: Option<GetterAsOf<K, T>>,
+}
+
+impl<K, V, T, R> StreamTableJoin<K, V, T, R> {
+    pub(super) fn prepare(&mut self, ctx: &NodeContext) -> Result<(), BoxError> {
+        self.getter = Some((self.supplier)(ctx)?);
+        Ok(())
+    }
+
+    /// Whether the record takes part in the join at all.
+    pub(super) fn takes(&self, record: &Record<K, V>) -> bool {
+        record.value.is_some() && (record.key.is_some() || self.is_left)
+    }
+
+    /// The joined value, which may be null; outer `None` if there is no result.
+    pub(super) fn joined(&self, record: &Record<K, V>) -> Result<Option<Option<R>>, BoxError> {
+        let Some(value) = &record.value else { return Ok(None) };
+        let found = match (&record.key, &self.getter) {
+            (Some(key), Some(getter)) => getter(key, record.timestamp)?,
+            _ => None,
+        };
+        if found.is_none() && !self.is_left {
+            return Ok(None);
+        }
+        Ok(Some((self.joiner)(record.key.as_ref(), value, found.as_ref().map(|found| &found.value))))
+    }
 }
 
 impl<K, V, T, R> Processor<K, V, K, R> for StreamTableJoin<K, V, T, R>
@@ -27,25 +54,32 @@ where
     R: Clone + 'static,
 {
     fn init(&mut self, ctx: &mut ProcessorContext<K, R>) -> Result<(), BoxError> {
-        self.getter = Some((self.supplier)(ctx)?);
-        Ok(())
+        self.prepare(ctx)
     }
 
     fn process(&mut self, record: Record<K, V>, ctx: &mut ProcessorContext<K, R>) -> Result<(), BoxError> {
-        let Some(value) = record.value.as_ref().filter(|_| record.key.is_some() || self.is_left) else {
+        if !self.takes(&record) {
             ctx.count_dropped();
             return Ok(());
-        };
-        let found = match (&record.key, &self.getter) {
-            (Some(key), Some(getter)) => getter(key)?,
-            _ => None,
-        };
-        if found.is_none() && !self.is_left {
-            return Ok(());
         }
-        let joined = (self.joiner)(record.key.as_ref(), value, found.as_ref().map(|found| &found.value));
-        ctx.forward(record.with_value(joined))
+        match self.joined(&record)? {
+            Some(joined) => ctx.forward(record.with_value(joined)),
+            None => Ok(()),
+        }
     }
+}
+
+/// Looks up the value at the time of a record, or, in a table that knows no former values, the present one.
+fn at_record_time<K: 'static, T: 'static>(table: &KTable<K, T>) -> GetterAsOfSupplier<K, T> {
+    if let Some(getter) = table.table.getter_as_of() {
+        return getter;
+    }
+    let getter = table.table.getter();
+    Arc::new(move |ctx| {
+        let getter = getter(ctx)?;
+        let at_any_time: GetterAsOf<K, T> = Box::new(move |key, _| getter(key));
+        Ok(at_any_time)
+    })
 }
 
 impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
@@ -119,7 +153,20 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         // Records come from the stream alone: what is upstream of the table does not matter to joins further down.
         place.repartitions.clone_from(&stream.place.repartitions);
         let (parent, sources) = (stream.place.node.clone(), place.sources.clone());
-        let (supplier, stores) = (table.table.getter(), table.table.lookup_stores());
+        let (supplier, stores) = (at_record_time(table), table.table.lookup_stores());
+        let grace = match joined.grace_ms {
+            Some(_) if !table.is_versioned() => {
+                graph.fail(format!("{name}: a table must be versioned to be joined with a grace period"));
+                None
+            }
+            Some(grace_ms) => {
+                let buffer = format!("{name}-Buffer");
+                let (what, remedy) = (format!("store {buffer}"), "Joined::with(key serde, value serde)");
+                let serdes = stream.serdes(&joined.key, &joined.value, &what, remedy);
+                serdes.map(|serdes| Grace { grace_ms, serdes, buffer })
+            }
+            None => None,
+        };
         graph.add(move |topology| {
             let (supplier, joiner) = (Arc::clone(&supplier), Arc::clone(&joiner));
             let processor = move || StreamTableJoin {
@@ -128,7 +175,10 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
                 is_left,
                 getter: None,
             };
-            topology.add_processor::<_, K, V, K, R>(&name, processor, &[&parent])?;
+            match &grace {
+                Some(grace) => grace.add(topology, &name, processor, &parent, &stores)?,
+                None => topology.add_processor::<_, K, V, K, R>(&name, processor, &[&parent]).map(|_| ())?,
+            }
             let stores: Vec<&str> = stores.iter().map(String::as_str).collect();
             topology.connect(&name, &stores)?;
             let sources: Vec<&str> = sources.iter().map(String::as_str).collect();

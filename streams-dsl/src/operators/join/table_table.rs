@@ -10,11 +10,11 @@ use std::sync::Arc;
 use streams_core::processor::context::NodeContext;
 use streams_core::{BoxError, Change, Processor, ProcessorContext, Record, ValueAndTimestamp};
 
-use crate::ktable::{Getter, GetterSupplier, KTable, Table};
+use crate::ktable::{Getter, GetterAsOfSupplier, GetterSupplier, KTable, Table};
 use crate::materialized::Materialized;
 use crate::naming;
 use crate::operators::results::{Kept, Results, add_store, connect};
-use crate::operators::table_source::store_getter;
+use crate::operators::table_source::{store_getter, versioned_getter};
 
 /// Value of the result of a left and a right value, of which at least one is there.
 type Joiner<V, T, R> = Arc<dyn Fn(Option<&V>, Option<&T>) -> Option<R> + Send + Sync>;
@@ -33,6 +33,8 @@ struct JoinSide<K, V, T, R> {
     own_required: bool,
     other_required: bool,
     send_old_values: bool,
+    /// Whether the table of this side is versioned.
+    is_versioned: bool,
     getter: Option<Getter<K, T>>,
 }
 
@@ -59,6 +61,10 @@ where
             return Ok(());
         };
         let Some(Change { new, old, is_latest }) = value else { return Ok(()) };
+        if self.is_versioned && !is_latest {
+            ctx.count_dropped();
+            return Ok(());
+        }
         let other = getter(&key)?;
         if other.is_none() && (self.other_required || (new.is_none() && old.is_none())) {
             return Ok(());
@@ -106,6 +112,8 @@ struct JoinedTable<K, V, T, R> {
     joiner: Joiner<V, T, R>,
     required: Required,
     store: Option<String>,
+    /// Whether that store is versioned.
+    is_versioned: bool,
     old_values: Rc<Cell<bool>>,
 }
 
@@ -140,6 +148,10 @@ where
                 stores
             }
         }
+    }
+
+    fn getter_as_of(&self) -> Option<GetterAsOfSupplier<K, R>> {
+        self.store.as_ref().filter(|_| self.is_versioned).map(|store| versioned_getter(store))
     }
 
     fn getter(&self) -> GetterSupplier<K, R> {
@@ -264,7 +276,8 @@ impl<K: Clone + 'static, V: Clone + 'static> KTable<K, V> {
         let other_name = side_name("other", naming::TABLE_JOIN_OTHER);
         self.table.keep_store();
         other.table.keep_store();
-        let store_name = kept.store_name();
+        let (left_is_versioned, right_is_versioned) = (self.is_versioned(), other.is_versioned());
+        let (store_name, is_versioned) = (kept.store_name(), kept.is_versioned);
         let old_values = Rc::new(Cell::new(false));
         let table = Rc::new(JoinedTable {
             left: Rc::clone(&self.table),
@@ -272,6 +285,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KTable<K, V> {
             joiner: Arc::clone(&joiner),
             required,
             store: store_name.clone(),
+            is_versioned,
             old_values: Rc::clone(&old_values),
         });
         let place = self.place.joined(&other.place, merge.clone());
@@ -289,6 +303,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KTable<K, V> {
                 own_required: required.left,
                 other_required: required.right,
                 send_old_values,
+                is_versioned: left_is_versioned,
                 getter: None,
             };
             topology.add_processor::<_, K, Change<V>, K, Change<R>>(&this_name, this_side, &[&this_parent])?;
@@ -300,6 +315,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KTable<K, V> {
                 own_required: required.right,
                 other_required: required.left,
                 send_old_values,
+                is_versioned: right_is_versioned,
                 getter: None,
             };
             topology.add_processor::<_, K, Change<T>, K, Change<R>>(&other_name, other_side, &[&other_parent])?;

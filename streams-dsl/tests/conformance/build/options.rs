@@ -31,6 +31,15 @@ pub(super) fn materialized<K: Dynamic, V: Dynamic>(
         None => {}
         Some("rocksdb" | "dsl_rocksdb") => result = result.persistent(),
         Some("memory" | "dsl_memory") => result = result.in_memory(),
+        Some("versioned") => {
+            let mut versioned =
+                Materialized::versioned(str_of(mat, "name").unwrap(), mat["history_ms"].as_i64().unwrap());
+            if let Some(interval) = mat["segment_ms"].as_i64() {
+                versioned = versioned.with_segment_interval_ms(interval);
+            }
+            let serdes = (DynamicSerde(key.clone()), DynamicSerde(value.clone()));
+            result = versioned.with_key_serde(serdes.0).with_value_serde(serdes.1);
+        }
         Some(other) => return Err(Skip(format!("store type {other}"))),
     }
     if mat["logging"] == false {
@@ -181,6 +190,16 @@ pub(super) fn store(def: &Json) -> Result<StoreBuilderRef, Skip> {
     let (retention, size) = (number("retention_ms"), number("size_ms"));
     Ok(match str_of(def, "type").unwrap() {
         "kv" => add!(Stores::key_value::<Value, Value>(name, key, value)),
+        "versioned" => {
+            let mut builder = Stores::versioned_key_value::<Value, Value>(name, number("history_ms"), key, value);
+            if in_memory {
+                builder = builder.in_memory();
+            }
+            if def["logging"] == false {
+                builder = builder.without_logging();
+            }
+            Arc::new(builder)
+        }
         "timestamped_kv" => add!(Stores::timestamped_key_value::<Value, Value>(name, key, value)),
         "window" if def["duplicates"] == true => {
             add!(Stores::window::<Value, Value>(name, retention, size, key, value).with_duplicates())

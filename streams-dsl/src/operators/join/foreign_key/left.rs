@@ -31,6 +31,7 @@ pub(super) struct Subscribe<K, V, F> {
     pub(super) foreign_serde: SerdeRef<F>,
     pub(super) value_serde: SerdeRef<V>,
     pub(super) is_left: bool,
+    pub(super) is_versioned: bool,
     pub(super) registration: String,
     /// Told to the serdes: of foreign keys, and of values to be hashed.
     pub(super) topics: (String, String),
@@ -64,10 +65,14 @@ where
     ) -> Result<(), BoxError> {
         use Instruction::{Answer, AnswerValue, Delete, DeleteAndAnswer};
         let Record { key, value, timestamp, headers } = record;
-        let (Some(key), Some(Change { new, old, .. })) = (key, value) else {
+        let (Some(key), Some(Change { new, old, is_latest })) = (key, value) else {
             ctx.count_dropped();
             return Ok(());
         };
+        if self.is_versioned && !is_latest {
+            ctx.count_dropped();
+            return Ok(());
+        }
         if new.is_none() && old.is_none() {
             return Ok(());
         }

@@ -263,11 +263,13 @@ where
         let (foreign_key, is_left) = (Arc::clone(&self.foreign_key), self.is_left);
         let (foreign_serde, value_serde) = (Arc::clone(&self.serdes.foreign_key), Arc::clone(&self.serdes.value));
         let registration = names.registration_topic.clone();
+        let is_versioned = self.left.is_versioned();
         let subscribe = move || Subscribe {
             foreign_key: Arc::clone(&foreign_key),
             foreign_serde: Arc::clone(&foreign_serde),
             value_serde: Arc::clone(&value_serde),
             is_left,
+            is_versioned,
             registration: registration.clone(),
             topics: Default::default(),
         };
@@ -311,7 +313,8 @@ where
         topology.add_processor::<_, F, Subscription<K>, K, Response<T>>(node, answer, &[parent])?;
         connect(topology, node, &self.right.table.lookup_stores())?;
         let (keys, store_name) = (self.keys(), names.store.clone());
-        let update = move || AnswerUpdate { store_name: store_name.clone(), keys: keys(), store: None };
+        let is_versioned = self.right.is_versioned();
+        let update = move || AnswerUpdate { store_name: store_name.clone(), keys: keys(), is_versioned, store: None };
         let parent = self.right.place.node.as_str();
         topology.add_processor::<_, F, Change<T>, K, Response<T>>(&names.answer_update, update, &[parent])?;
         topology.connect(&names.answer_update, &[&names.store])?;

@@ -134,6 +134,7 @@ where
 pub(super) struct AnswerUpdate<K, F> {
     pub(super) store_name: String,
     pub(super) keys: Keys<K, F>,
+    pub(super) is_versioned: bool,
     pub(super) store: Option<Rc<SubscriptionStore<K>>>,
 }
 
@@ -155,10 +156,14 @@ where
         ctx: &mut ProcessorContext<K, Response<T>>,
     ) -> Result<(), BoxError> {
         let Record { key, value, timestamp, headers } = record;
-        let (Some(foreign), Some(Change { new, .. }), Some(store)) = (&key, value, &self.store) else {
+        let (Some(foreign), Some(Change { new, is_latest, .. }), Some(store)) = (&key, value, &self.store) else {
             ctx.count_dropped();
             return Ok(());
         };
+        if self.is_versioned && !is_latest {
+            ctx.count_dropped();
+            return Ok(());
+        }
         let prefix = self.keys.prefix(&headers, foreign)?;
         for entry in store.prefix_scan(&prefix) {
             let Subscription { hash, partition, primary_key, .. } = entry?.1.value;
