@@ -45,7 +45,7 @@ impl<K, V> KTable<K, V> {
 
     /// Whether the table knows former values: then its updates may come late by time, and what follows passes over those that do.
     pub(crate) fn is_versioned(&self) -> bool {
-        self.table.getter_as_of().is_some()
+        self.table.is_versioned()
     }
 
     /// Makes updates carry the value before, and the table or what it is made of keep a store for that.
@@ -96,5 +96,10 @@ pub(crate) trait Table<K, V> {
     /// time; they say so.
     fn getter_as_of(&self) -> Option<GetterAsOfSupplier<K, V>> {
         None
+    }
+
+    /// Whether what follows must expect updates that come late by time, and pass over them.
+    fn is_versioned(&self) -> bool {
+        self.getter_as_of().is_some()
     }
 }

@@ -15,6 +15,8 @@ pub(crate) struct Kept<K, V> {
     pub(crate) store: Option<StoreBuilderRef>,
     /// Whether that store is versioned.
     pub(crate) is_versioned: bool,
+    /// Whether anything was said of how to materialise.
+    pub(crate) is_given: bool,
 }
 
 impl<K: 'static, V: Clone + 'static> Kept<K, V> {
@@ -54,12 +56,12 @@ impl<K: 'static, V: Clone + 'static> Kept<K, V> {
     ) -> Self {
         let key = materialized.key.clone().or(key);
         let value = materialized.value.clone().or(value);
-        let is_versioned = materialized.is_versioned();
+        let (is_versioned, is_given) = (materialized.is_versioned(), materialized.is_given);
         let store = materialized.name.clone().and_then(|name| {
             let settled = SettledStore::new(graph, name, materialized, key.clone(), value.clone());
             settled.map(|settled| settled.key_value())
         });
-        Self { key, value, store, is_versioned }
+        Self { key, value, store, is_versioned, is_given }
     }
 
     pub(crate) fn store_name(&self) -> Option<String> {

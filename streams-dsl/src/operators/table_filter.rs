@@ -55,6 +55,8 @@ struct FilteredTable<K, V> {
     parent: Rc<dyn Table<K, V>>,
     predicate: Predicate<K, V>,
     keep: bool,
+    /// Whether the operator was told how to materialise, though not in a store of what name.
+    is_materialized: bool,
     old_values: Rc<Cell<bool>>,
 }
 
@@ -74,6 +76,11 @@ impl<K: 'static, V: 'static> Table<K, V> for FilteredTable<K, V> {
 
     fn lookup_stores(&self) -> Vec<String> {
         self.parent.lookup_stores()
+    }
+
+    fn is_versioned(&self) -> bool {
+        // As in Kafka Streams, to be told how to materialise ends it, even without a name.
+        !self.is_materialized && self.parent.is_versioned()
     }
 
     fn getter(&self) -> GetterSupplier<K, V> {
@@ -140,6 +147,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KTable<K, V> {
                 parent: Rc::clone(&self.table),
                 predicate: Arc::clone(&predicate),
                 keep,
+                is_materialized: kept.is_given,
                 old_values: Rc::clone(&old_values),
             }),
         };

@@ -48,6 +48,8 @@ where
 struct MappedTable<K, V, V2> {
     parent: Rc<dyn Table<K, V>>,
     mapper: Mapper<K, V, V2>,
+    /// Whether the operator was told how to materialise, though not in a store of what name.
+    is_materialized: bool,
     old_values: Rc<Cell<bool>>,
 }
 
@@ -67,6 +69,11 @@ impl<K: 'static, V: 'static, V2: 'static> Table<K, V2> for MappedTable<K, V, V2>
 
     fn lookup_stores(&self) -> Vec<String> {
         self.parent.lookup_stores()
+    }
+
+    fn is_versioned(&self) -> bool {
+        // As in Kafka Streams, to be told how to materialise ends it, even without a name.
+        !self.is_materialized && self.parent.is_versioned()
     }
 
     fn getter(&self) -> GetterSupplier<K, V2> {
@@ -136,6 +143,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KTable<K, V> {
             None => Rc::new(MappedTable {
                 parent: Rc::clone(&self.table),
                 mapper: Arc::clone(&mapper),
+                is_materialized: kept.is_given,
                 old_values: Rc::clone(&old_values),
             }),
         };

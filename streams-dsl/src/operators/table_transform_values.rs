@@ -76,6 +76,8 @@ struct TransformedTable<T, K, V> {
     parent: Rc<dyn Table<K, V>>,
     supplier: Supplier<T>,
     stores: Vec<String>,
+    /// Whether the operator was told how to materialise, though not in a store of what name.
+    is_materialized: bool,
     old_values: Rc<Cell<bool>>,
 }
 
@@ -101,6 +103,11 @@ where
 
     fn lookup_stores(&self) -> Vec<String> {
         [self.parent.lookup_stores(), self.stores.clone()].concat()
+    }
+
+    fn is_versioned(&self) -> bool {
+        // As in Kafka Streams, to be told how to materialise ends it, even without a name.
+        !self.is_materialized && self.parent.is_versioned()
     }
 
     fn getter(&self) -> GetterSupplier<K, V2> {
@@ -146,6 +153,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KTable<K, V> {
                 parent: Rc::clone(&self.table),
                 supplier: Arc::clone(&supplier),
                 stores: stores.clone(),
+                is_materialized: kept.is_given,
                 old_values: Rc::clone(&old_values),
             }),
         };
