@@ -8,10 +8,10 @@ use parking_lot::Mutex;
 use protocol::api::ErrorCode;
 use uuid::Uuid;
 
-use crate::broker::BrokerState;
 use crate::data_directory::OrKeepEverything;
 use crate::error::BrokerError;
 use crate::metadata::{MetadataImage, MetadataRecord, RESOURCE_BROKER, Settings, changes};
+use crate::state::BrokerState;
 
 impl BrokerState {
     /// Makes a change of the metadata; see [`MetadataLog::change`](crate::metadata::MetadataLog::change).

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use base::Now;
 use protocol::api::{ApiKey, Request, Response};
 
-use crate::broker::BrokerState;
+use crate::replies::ReplySink;
+use crate::state::BrokerState;
 use crate::{group, handlers};
 
 /// Where a listener can be reached, as metadata responses name it.
@@ -57,12 +58,6 @@ impl From<Response> for Outcome {
     fn from(response: Response) -> Self {
         Self::Reply(response)
     }
-}
-
-/// The connection's end of an answer: puts responses in order and sends them.
-pub(crate) trait ReplySink: Send + Sync {
-    /// Answers request `sequence`; `Err` closes the connection with that reason.
-    fn reply(&self, sequence: u64, response: Result<Response, String>);
 }
 
 /// The right and the duty to answer one request. Dropped unused, it closes the connection.

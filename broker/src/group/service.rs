@@ -15,11 +15,11 @@ use super::config::GroupConfig;
 use super::coordinator::Coordinator;
 use super::environment::{Done, GroupEnvironment};
 use super::producer_ids::{BLOCK_SIZE, ProducerIds};
-use crate::broker::BrokerState;
 use crate::config::BrokerConfig;
 use crate::dispatch::{Outcome, RequestContext};
 use crate::handlers;
 use crate::partition::Partition;
+use crate::state::BrokerState;
 use crate::waiters::Delayed;
 
 const OFFSETS_TOPIC: &str = "__consumer_offsets";

@@ -21,8 +21,9 @@ use super::config::GroupConfig;
 use super::coordinator::Coordinator;
 use super::environment::GroupEnvironment;
 use super::service::GroupAccess;
-use crate::dispatch::{Endpoint, Outcome, ReplySink, RequestContext};
+use crate::dispatch::{Endpoint, Outcome, RequestContext};
 use crate::handlers;
+use crate::replies::ReplySink;
 use memory_log::MemoryLog;
 
 #[derive(Default)]

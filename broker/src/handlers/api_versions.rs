@@ -6,8 +6,8 @@ use protocol::api::messages::api_versions_response::{ApiVersion, FinalizedFeatur
 use protocol::api::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use protocol::api::{ApiKey, ErrorCode, Response, advertised_versions};
 
-use crate::broker::BrokerState;
 use crate::dispatch::{Outcome, RequestContext, is_served};
+use crate::state::BrokerState;
 
 use super::text;
 

@@ -37,8 +37,8 @@ use std::sync::Arc;
 use protocol::api::messages::TopicName;
 use protocol::api::{ErrorCode, StrBytes, Uuid};
 
-use crate::broker::BrokerState;
 use crate::partition::Partition;
+use crate::state::BrokerState;
 use crate::topics::TopicEntry;
 
 /// A topic of a request, by id where the version names topics so, else by name.

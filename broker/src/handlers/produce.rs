@@ -14,9 +14,9 @@ use protocol::api::{
 };
 use protocol::record::{BatchHeader, Compression, HEADER_SIZE};
 
-use crate::broker::BrokerState;
 use crate::dispatch::{Outcome, RequestContext, Responder};
 use crate::partition::{Partition, append_error_code};
+use crate::state::BrokerState;
 use crate::topics::TopicEntry;
 use crate::waiters::{Delayed, Ticket, Waiters};
 
