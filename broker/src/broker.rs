@@ -22,6 +22,7 @@ use crate::replies::ConnectionIds;
 use crate::sessions::FetchSessions;
 use crate::state::BrokerState;
 use crate::topics::TopicTable;
+use crate::transaction::TransactionCoordinator;
 
 /// Where the outside world enters.
 pub struct BrokerSeams {
@@ -72,6 +73,7 @@ impl Broker {
         let cluster_id = identify(&config, &log, &mut rng)?;
         let metadata = MetadataLog::open(&log)?;
         let groups = GroupCoordinator::open(&config);
+        let transactions = TransactionCoordinator::open(&config);
         let slots = usize::try_from(config.fetch_session_slots).unwrap_or(0);
         let state = Arc::new(BrokerState {
             sessions: FetchSessions::new(slots, rng.fork()),
@@ -85,6 +87,7 @@ impl Broker {
             topics: TopicTable::default(),
             waiters: Arc::default(),
             groups,
+            transactions,
             embedded_connections: Mutex::default(),
             topic_defaults: RwLock::new(Arc::new(topic_defaults)),
             connection_ids: ConnectionIds::default(),
@@ -132,11 +135,12 @@ impl Broker {
         }
         let (expired, deadline) = self.state.waiters.step(now);
         let (coordinated, groups) = self.state.groups.step(&self.state, now);
+        let (ended, transactions) = self.state.transactions.step(&self.state, now);
         let directory = self.state.log.step_duties(now);
         let directory_wake = Some(directory.next_wake_ticks_ms);
         Step {
-            did_work: expired || coordinated || directory.did_work,
-            next_wake_ticks_ms: [deadline, groups, directory_wake].into_iter().flatten().min(),
+            did_work: expired || coordinated || ended || directory.did_work,
+            next_wake_ticks_ms: [deadline, groups, transactions, directory_wake].into_iter().flatten().min(),
         }
     }
 

@@ -124,7 +124,8 @@ impl BrokerState {
             |image| {
                 let mut records = vec![MetadataRecord::RegisterBroker { broker_id }];
                 if image.registrations() == 0 && image.features().is_empty() {
-                    records.push(MetadataRecord::FeatureLevel { name: "metadata.version".to_owned(), level: 30 });
+                    let features = [("metadata.version", 30), ("transaction.version", 2)];
+                    records.extend(features.map(|(name, level)| MetadataRecord::FeatureLevel { name: name.into(), level }));
                 }
                 (records, ())
             },

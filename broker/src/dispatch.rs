@@ -12,7 +12,7 @@ use protocol::api::{ApiKey, Request, Response};
 
 use crate::replies::ReplySink;
 use crate::state::BrokerState;
-use crate::{group, handlers};
+use crate::{group, handlers, transaction};
 
 /// Where a listener can be reached, as metadata responses name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +89,8 @@ impl Drop for Responder {
     }
 }
 
-/// The APIs served by the core of the broker, in the order of their keys; the group coordinator adds [`group::SERVED`].
+/// The APIs served by the core of the broker, in the order of their keys; the coordinators add [`group::SERVED`] and
+/// [`transaction::SERVED`].
 const SERVED: &[ApiKey] = &[
     ApiKey::Produce,
     ApiKey::Fetch,
@@ -112,7 +113,7 @@ const SERVED: &[ApiKey] = &[
 
 /// Whether ApiVersions lists `key`.
 pub fn is_served(key: ApiKey) -> bool {
-    SERVED.contains(&key) || group::SERVED.contains(&key)
+    SERVED.contains(&key) || group::SERVED.contains(&key) || transaction::SERVED.contains(&key)
 }
 
 /// Hands a request of a supported version to its handler, on this thread.
@@ -135,9 +136,12 @@ pub fn dispatch(state: &Arc<BrokerState>, context: &RequestContext, request: Req
         Request::DescribeCluster(body) => handlers::describe_cluster::handle(state, context, body),
         Request::DescribeProducers(body) => handlers::describe_producers::handle(state, context, body),
         Request::DescribeTopicPartitions(body) => handlers::describe_topic_partitions::handle(state, context, body),
-        other => match group::dispatch(state, context, other) {
-            Ok(outcome) => outcome,
-            Err(refused) => Outcome::Close(format!("{} is not served", refused.api_key())),
-        },
+        other => {
+            let tried = group::dispatch(state, context, other);
+            match tried.or_else(|other| transaction::dispatch(state, context, *other)) {
+                Ok(outcome) => outcome,
+                Err(refused) => Outcome::Close(format!("{} is not served", refused.api_key())),
+            }
+        }
     }
 }

@@ -26,6 +26,7 @@ mod sessions;
 pub mod state;
 mod tcp;
 pub mod topics;
+pub mod transaction;
 pub mod waiters;
 
 pub use broker::{Broker, BrokerSeams, Step};

@@ -20,6 +20,7 @@ use crate::partition::{Partition, append_error_code};
 use crate::replies::{ConnectionIds, EmbeddedReplies};
 use crate::sessions::FetchSessions;
 use crate::topics::TopicTable;
+use crate::transaction::TransactionCoordinator;
 use crate::waiters::Waiters;
 
 /// What every handler shares. Fine locks inside: per partition, per group.
@@ -44,6 +45,8 @@ pub struct BrokerState {
     pub waiters: Arc<Waiters>,
     /// Groups and offsets.
     pub groups: GroupCoordinator,
+    /// Transactions and producer ids.
+    pub transactions: TransactionCoordinator,
     /// Incremental fetches.
     pub(crate) sessions: FetchSessions,
     pub(crate) embedded_connections: Mutex<Vec<Weak<EmbeddedReplies>>>,
@@ -146,7 +149,7 @@ impl BrokerState {
             wish.partitions = self.config.offsets_topic_num_partitions;
         } else {
             set("min.insync.replicas", "1".to_owned());
-            set("segment.bytes", (100 << 20).to_string());
+            set("segment.bytes", self.config.transaction_state_log_segment_bytes.to_string());
             wish.partitions = self.config.transaction_state_log_num_partitions;
         }
         let id = self.new_topic_id();
@@ -163,6 +166,11 @@ impl BrokerState {
             |_| {},
         );
         if self.metadata.current().topic(name).is_some() { Ok(()) } else { Err(ErrorCode::CoordinatorNotAvailable) }
+    }
+
+    /// Level of the feature `transaction.version`: from 2 on clients add partitions by writing to them (KIP-890).
+    pub fn transaction_version(&self) -> i16 {
+        self.metadata.current().features().get("transaction.version").copied().unwrap_or(0)
     }
 
     /// Takes a block of `count` producer ids that was never given out; `done` gets the first.
@@ -193,6 +201,7 @@ impl BrokerState {
         self: &Arc<Self>,
         partition: &TopicPartition,
         batch: Bytes,
+        transaction_version: i16,
         deadline_ticks_ms: i64,
         done: impl FnOnce(Result<AppendInfo, ErrorCode>) + Send + 'static,
     ) {
@@ -200,7 +209,7 @@ impl BrokerState {
             Ok(found) => found,
             Err(code) => return done(Err(code)),
         };
-        match found.append_from_coordinator(&Pieces::from(batch), self.clock.now()) {
+        match found.append_from_coordinator(&Pieces::from(batch), transaction_version, self.clock.now()) {
             Ok(info) => {
                 let end: Offset = info.last_offset + 1;
                 found.when_committed(&self.waiters, end, deadline_ticks_ms, move |result| {
