@@ -125,7 +125,9 @@ impl BrokerState {
                 let mut records = vec![MetadataRecord::RegisterBroker { broker_id }];
                 if image.registrations() == 0 && image.features().is_empty() {
                     let features = [("metadata.version", 30), ("transaction.version", 2)];
-                    records.extend(features.map(|(name, level)| MetadataRecord::FeatureLevel { name: name.into(), level }));
+                    records.extend(
+                        features.map(|(name, level)| MetadataRecord::FeatureLevel { name: name.into(), level }),
+                    );
                 }
                 (records, ())
             },

@@ -224,11 +224,8 @@ impl Shard {
     /// # Errors
     /// When the group does not take them from this committer.
     pub fn commit(&mut self, committer: &Committer, commits: Vec<Commit>, now: Now) -> Result<Output, ErrorCode> {
-        let known = if committer.knows_group_not_found {
-            ErrorCode::GroupIdNotFound
-        } else {
-            ErrorCode::IllegalGeneration
-        };
+        let known =
+            if committer.knows_group_not_found { ErrorCode::GroupIdNotFound } else { ErrorCode::IllegalGeneration };
         let mut out = Output::default();
         let Some(group) = self.group_for_commit(committer, known, !commits.is_empty(), now)? else { return Ok(out) };
         let (member_id, instance_id) = (&committer.member_id, committer.instance_id.as_deref());
@@ -289,11 +286,7 @@ impl Shard {
     /// The end of a producer's transaction, to be written as `transaction` says.
     pub fn end_transaction(&mut self, transaction: InTransaction) -> Output {
         let commit = transaction.marker.is_some_and(|marker| marker.committed);
-        Output {
-            transaction: Some(transaction),
-            continuation: Some(Continuation::End { commit }),
-            ..Output::default()
-        }
+        Output { transaction: Some(transaction), continuation: Some(Continuation::End { commit }), ..Output::default() }
     }
 
     /// DeleteGroups, for one group: its offsets and itself go with one batch.
@@ -446,7 +439,8 @@ impl Shard {
         match result {
             Ok(first) => {
                 let pending = self.transactions.entry(transaction.producer_id).or_default();
-                pending.extend(records.into_iter().enumerate().map(|(index, record)| (first + index as Offset, record)));
+                pending
+                    .extend(records.into_iter().enumerate().map(|(index, record)| (first + index as Offset, record)));
             }
             Err(_) => records.into_iter().for_each(|record| self.end_pending(-1, record, false)),
         }

@@ -35,7 +35,8 @@ pub(crate) fn serve(
         return serve_brokers(access, state, context, request.transactions);
     }
     let topics = request.v3_and_below_topics;
-    let answer = |results| Response::from(AddPartitionsToTxnResponse::default().with_results_by_topic_v3_and_below(results));
+    let answer =
+        |results| Response::from(AddPartitionsToTxnResponse::default().with_results_by_topic_v3_and_below(results));
     if request.v3_and_below_transactional_id.is_empty() {
         return answer(results(&topics, |_, _| ErrorCode::InvalidRequest)).into();
     }

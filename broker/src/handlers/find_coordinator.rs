@@ -64,9 +64,7 @@ fn find(
         }
         TRANSACTION => match transactions.partitions() {
             Some(_) => Ok(()),
-            None => transactions
-                .create_topic()
-                .map_err(|error| (error, "__transaction_state could not be created")),
+            None => transactions.create_topic().map_err(|error| (error, "__transaction_state could not be created")),
         },
         _ => Err((ErrorCode::InvalidRequest, "there are no coordinators of this type here")),
     }

@@ -57,11 +57,14 @@ pub(super) struct Appended {
     pub(super) uncommitted: Vec<Uncommitted>,
 }
 
+/// Of one batch: where it is in the request, and the markers seen when the coordinator was asked, or why it is refused.
+pub(super) type Verdict = ((usize, usize), Result<Option<u32>, ErrorCode>);
+
 /// What the transaction coordinator said about batches that begin a transaction on their partition, by the places of
-/// their topic and partition in the request: the markers seen when it was asked, or why they are refused.
+/// their topic and partition in the request.
 #[derive(Default)]
 pub(super) struct Admitted {
-    pub(super) verdicts: Vec<((usize, usize), Result<Option<u32>, ErrorCode>)>,
+    pub(super) verdicts: Vec<Verdict>,
 }
 
 impl Admitted {
@@ -143,7 +146,8 @@ impl Rules {
     ) -> (ProducePartitionResponse, Option<(Arc<Partition>, Offset)>) {
         let mut answer = ProducePartitionResponse { index: wanted.index, ..Default::default() };
         let checked = self.check(state, entry, wanted);
-        match checked.and_then(|(partition, records)| Ok((partition, records, admitted.map_err(|code| (code, None))?))) {
+        match checked.and_then(|(partition, records)| Ok((partition, records, admitted.map_err(|code| (code, None))?)))
+        {
             Err((code, message)) => {
                 answer.error_code = code;
                 answer.error_message = message.map(str::to_owned);

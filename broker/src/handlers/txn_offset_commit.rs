@@ -107,9 +107,9 @@ pub(crate) fn serve(
 /// Whether the producer's transaction is open on that partition of `__consumer_offsets` already.
 fn is_open(state: &BrokerState, partition: i32, identity: Identity) -> bool {
     let found = state.partition(OFFSETS_TOPIC, partition).ok();
-    found.and_then(|found| found.log().producer(identity.producer_id)).is_some_and(|known| {
-        known.producer_epoch == identity.epoch && known.current_transaction_first_offset >= 0
-    })
+    found
+        .and_then(|found| found.log().producer(identity.producer_id))
+        .is_some_and(|known| known.producer_epoch == identity.epoch && known.current_transaction_first_offset >= 0)
 }
 
 fn read_topics(groups: &GroupAccess, request: &TxnOffsetCommitRequest, commits: &mut Vec<Commit>) -> Vec<Topic> {

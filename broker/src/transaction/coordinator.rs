@@ -229,12 +229,7 @@ impl Coordinator {
     ///
     /// # Errors
     /// `CoordinatorNotAvailable` while `__transaction_state` does not exist; as the log's when it cannot be read.
-    pub fn read<R>(
-        &self,
-        environment: &Environment,
-        id: &str,
-        look: impl FnOnce(&Shard) -> R,
-    ) -> Result<R, ErrorCode> {
+    pub fn read<R>(&self, environment: &Environment, id: &str, look: impl FnOnce(&Shard) -> R) -> Result<R, ErrorCode> {
         self.with_id(environment, id, |session| look(&session.state.shard))
     }
 
@@ -442,8 +437,8 @@ impl Session<'_> {
         let mut waiting = waiting.into_iter().peekable();
         while let Some(mut first) = waiting.next() {
             let mut others: Vec<Held> = Vec::new();
-            while let Some(next) = waiting
-                .next_if(|next| next.identity == first.identity && next.client_version == first.client_version)
+            while let Some(next) =
+                waiting.next_if(|next| next.identity == first.identity && next.client_version == first.client_version)
             {
                 first.partitions.extend(next.partitions);
                 first.deadline = first.deadline.max(next.deadline);

@@ -20,5 +20,7 @@ pub mod producer_ids;
 pub mod records;
 pub mod service;
 pub mod shard;
+#[cfg(test)]
+pub(crate) mod tests;
 
 pub use service::{SERVED, TransactionCoordinator, dispatch};

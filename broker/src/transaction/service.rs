@@ -180,8 +180,7 @@ impl TransactionEnvironment for BrokerEnvironment {
 
     fn write_marker(&self, marker: &Marker, done: Done<()>) {
         let Some(state) = self.state.upgrade() else { return done(Err(ErrorCode::NotCoordinator)) };
-        let end =
-            EndTransactionMarker { committed: marker.commit, coordinator_epoch: marker.coordinator_epoch };
+        let end = EndTransactionMarker { committed: marker.commit, coordinator_epoch: marker.coordinator_epoch };
         let (producer_id, producer_epoch) = (marker.identity.producer_id, marker.identity.epoch);
         let (topic, partition) = &marker.partition;
         let version = marker.transaction_version;

@@ -5,7 +5,9 @@
 use bytes::Bytes;
 use protocol::api::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
 use protocol::api::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
-use protocol::api::messages::txn_offset_commit_request::{TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic};
+use protocol::api::messages::txn_offset_commit_request::{
+    TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+};
 use protocol::api::messages::*;
 use protocol::api::{ErrorCode, FetchPartitionResponse, ProducePartitionResponse, Response};
 use protocol::record::{self, BatchBuilder, BuilderOptions, Compression, HeadersRef};
@@ -219,8 +221,7 @@ impl Peer {
         offset: i64,
     ) -> ErrorCode {
         let partition = TxnOffsetCommitRequestPartition::default().with_committed_offset(offset);
-        let topic =
-            TxnOffsetCommitRequestTopic::default().with_name(name_of(topic)).with_partitions(vec![partition]);
+        let topic = TxnOffsetCommitRequestTopic::default().with_name(name_of(topic)).with_partitions(vec![partition]);
         let request = TxnOffsetCommitRequest::default()
             .with_transactional_id(transactional(id))
             .with_group_id(GroupId(text(group)))
@@ -229,9 +230,7 @@ impl Peer {
             .with_generation_id(-1)
             .with_topics(vec![topic]);
         match self.call(version, request) {
-            Response::TxnOffsetCommit(response) => {
-                ErrorCode::from_code(response.topics[0].partitions[0].error_code)
-            }
+            Response::TxnOffsetCommit(response) => ErrorCode::from_code(response.topics[0].partitions[0].error_code),
             other => panic!("{other:?}"),
         }
     }
@@ -251,7 +250,8 @@ impl Peer {
     /// The group's offset of partition 0.
     pub fn committed_offset(&mut self, group: &str, topic: &str, stable: bool) -> Result<i64, ErrorCode> {
         let topic = OffsetFetchRequestTopics::default().with_name(name_of(topic)).with_partition_indexes(vec![0]);
-        let asked = OffsetFetchRequestGroup::default().with_group_id(GroupId(text(group))).with_topics(Some(vec![topic]));
+        let asked =
+            OffsetFetchRequestGroup::default().with_group_id(GroupId(text(group))).with_topics(Some(vec![topic]));
         match self.call(9, OffsetFetchRequest::default().with_groups(vec![asked]).with_require_stable(stable)) {
             Response::OffsetFetch(response) => {
                 let partition = &response.groups[0].topics[0].partitions[0];
