@@ -54,7 +54,7 @@ fn bumps(client: usize) -> bool {
 /// What a request will learn once its record is durable.
 enum Asked {
     Init(usize),
-    Write { client: usize, identity: Identity, partition: i32 },
+    Write { identity: Identity, partition: i32 },
     End { client: usize, identity: Identity, commit: bool },
     Nothing,
 }
@@ -76,7 +76,7 @@ struct World {
     /// Markers under way: id, identity, commit, partition.
     markers: VecDeque<(Arc<str>, Identity, bool, TopicAndPartition)>,
     partitions: BTreeMap<i32, Vec<Entry>>,
-    /// Ends that were answered, by the identity that asked.
+    /// Ends of the newer protocol that were answered, by the identity that asked: one transaction each.
     ended: Vec<(Identity, bool)>,
     next_id: i64,
 }
@@ -127,10 +127,13 @@ impl World {
     fn answer(&mut self, asked: Asked, answer: Result<Identity, ErrorCode>) {
         match (asked, answer) {
             (Asked::Init(client), Ok(identity)) => self.identities[client] = Some(identity),
-            (Asked::Write { identity, partition, .. }, Ok(_)) => self.append(identity, partition),
+            (Asked::Write { identity, partition }, Ok(_)) => self.append(identity, partition),
             (Asked::End { client, identity, commit }, Ok(next)) => {
+                if !bumps(client) {
+                    return;
+                }
                 self.ended.push((identity, commit));
-                if bumps(client) && self.identities[client] == Some(identity) {
+                if self.identities[client] == Some(identity) {
                     self.identities[client] = Some(next);
                 }
             }
@@ -154,7 +157,7 @@ impl World {
     fn write(&mut self, client: usize, partition: i32) {
         let Some(identity) = self.identities[client] else { return };
         let (id, version) = (id_of(client), if bumps(client) { EPOCH_BUMPS } else { 0 });
-        let asked = Asked::Write { client, identity, partition };
+        let asked = Asked::Write { identity, partition };
         let partitions = BTreeSet::from([place(partition)]);
         self.decide(asked, |shard, _, now| shard.add(&id, identity, &partitions, version, now));
     }
@@ -227,9 +230,7 @@ impl World {
                 let Some(identity) = self.identities[client] else { return };
                 let id = id_of(client);
                 let asked = Asked::End { client, identity, commit };
-                self.decide(asked, |shard, fresh, now| {
-                    shard.end(&id, identity, commit, bumps(client), fresh, now)
-                });
+                self.decide(asked, |shard, fresh, now| shard.end(&id, identity, commit, bumps(client), fresh, now));
             }
             Step::Advance { ms } => {
                 self.now = Now { wall_ms: self.now.wall_ms + ms, ticks_ms: self.now.ticks_ms + ms };
@@ -253,7 +254,7 @@ impl World {
 
     /// On every partition the data of a producer's epoch is followed by one kind of marker, the same on all partitions.
     fn check(&self) {
-        let mut outcomes: BTreeMap<(i64, i16, usize), bool> = BTreeMap::new();
+        let mut outcomes: BTreeMap<(i64, i16), bool> = BTreeMap::new();
         for entries in self.partitions.values() {
             let mut open: BTreeMap<i64, Identity> = BTreeMap::new();
             for entry in entries {
@@ -266,7 +267,7 @@ impl World {
                             assert!(data.epoch <= identity.epoch, "{data:?} ended by an older epoch");
                             if data.epoch < identity.epoch {
                                 // The newer protocol, or a fence: one transaction per epoch.
-                                let key = (data.producer_id, data.epoch, 0);
+                                let key = (data.producer_id, data.epoch);
                                 let known = outcomes.entry(key).or_insert(*commit);
                                 assert_eq!(known, commit, "one transaction, two ends");
                             }
@@ -281,7 +282,7 @@ impl World {
             }
         }
         for (identity, commit) in &self.ended {
-            if let Some(outcome) = outcomes.get(&(identity.producer_id, identity.epoch, 0)) {
+            if let Some(outcome) = outcomes.get(&(identity.producer_id, identity.epoch)) {
                 assert_eq!(outcome, commit, "{identity:?} was told something else");
             }
         }
@@ -292,7 +293,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn every_transaction_ends_one_way_and_replay_gives_the_state(steps in proptest::collection::vec(step(), 1..150)) {
+    fn every_transaction_ends_one_way_and_replay_gives_the_state(
+        steps in proptest::collection::vec(step(), 1..150),
+    ) {
         let mut world = World::new();
         for step in steps {
             world.run(step);
