@@ -74,6 +74,16 @@ pub struct BrokerConfig {
     pub transaction_max_timeout_ms: i32,
     /// `transaction.state.log.num.partitions`.
     pub transaction_state_log_num_partitions: i32,
+    /// `transaction.state.log.segment.bytes`.
+    pub transaction_state_log_segment_bytes: i32,
+    /// `transaction.abort.timed.out.transaction.cleanup.interval.ms`.
+    pub transaction_abort_interval_ms: i64,
+    /// `transaction.remove.expired.transaction.cleanup.interval.ms`.
+    pub transactional_id_expiration_interval_ms: i64,
+    /// `transactional.id.expiration.ms`.
+    pub transactional_id_expiration_ms: i64,
+    /// `transaction.partition.verification.enable`.
+    pub transaction_partition_verification_enable: bool,
     /// `producer.id.expiration.ms`.
     pub producer_id_expiration_ms: i64,
 }
@@ -201,8 +211,14 @@ impl BrokerConfig {
             offsets_retention_check_interval_ms: reader.long("offsets.retention.check.interval.ms"),
             offsets_topic_num_partitions: reader.int("offsets.topic.num.partitions"),
             offsets_topic_segment_bytes: reader.int("offsets.topic.segment.bytes"),
-            transaction_max_timeout_ms: reader.int("transaction.max.timeout.ms"),
+            transaction_max_timeout_ms: i32::try_from(reader.long("transaction.max.timeout.ms")).unwrap_or(i32::MAX),
             transaction_state_log_num_partitions: reader.int("transaction.state.log.num.partitions"),
+            transaction_state_log_segment_bytes: reader.int("transaction.state.log.segment.bytes"),
+            transaction_abort_interval_ms: reader.long("transaction.abort.timed.out.transaction.cleanup.interval.ms"),
+            transactional_id_expiration_interval_ms: reader
+                .long("transaction.remove.expired.transaction.cleanup.interval.ms"),
+            transactional_id_expiration_ms: reader.long("transactional.id.expiration.ms"),
+            transaction_partition_verification_enable: reader.boolean("transaction.partition.verification.enable"),
             producer_id_expiration_ms: reader.long("producer.id.expiration.ms"),
             explicit,
         })

@@ -8,10 +8,10 @@ use parking_lot::Mutex;
 use protocol::api::ErrorCode;
 use uuid::Uuid;
 
-use crate::broker::BrokerState;
 use crate::data_directory::OrKeepEverything;
 use crate::error::BrokerError;
 use crate::metadata::{MetadataImage, MetadataRecord, RESOURCE_BROKER, Settings, changes};
+use crate::state::BrokerState;
 
 impl BrokerState {
     /// Makes a change of the metadata; see [`MetadataLog::change`](crate::metadata::MetadataLog::change).
@@ -124,7 +124,10 @@ impl BrokerState {
             |image| {
                 let mut records = vec![MetadataRecord::RegisterBroker { broker_id }];
                 if image.registrations() == 0 && image.features().is_empty() {
-                    records.push(MetadataRecord::FeatureLevel { name: "metadata.version".to_owned(), level: 30 });
+                    let features = [("metadata.version", 30), ("transaction.version", 2)];
+                    records.extend(
+                        features.map(|(name, level)| MetadataRecord::FeatureLevel { name: name.into(), level }),
+                    );
                 }
                 (records, ())
             },

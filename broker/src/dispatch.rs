@@ -10,8 +10,9 @@ use std::sync::Arc;
 use base::Now;
 use protocol::api::{ApiKey, Request, Response};
 
-use crate::broker::BrokerState;
-use crate::{group, handlers};
+use crate::replies::ReplySink;
+use crate::state::BrokerState;
+use crate::{group, handlers, transaction};
 
 /// Where a listener can be reached, as metadata responses name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,12 +60,6 @@ impl From<Response> for Outcome {
     }
 }
 
-/// The connection's end of an answer: puts responses in order and sends them.
-pub(crate) trait ReplySink: Send + Sync {
-    /// Answers request `sequence`; `Err` closes the connection with that reason.
-    fn reply(&self, sequence: u64, response: Result<Response, String>);
-}
-
 /// The right and the duty to answer one request. Dropped unused, it closes the connection.
 pub struct Responder {
     target: Option<(Arc<dyn ReplySink>, u64)>,
@@ -94,7 +89,8 @@ impl Drop for Responder {
     }
 }
 
-/// The APIs served by the core of the broker, in the order of their keys; the group coordinator adds [`group::SERVED`].
+/// The APIs served by the core of the broker, in the order of their keys; the coordinators add [`group::SERVED`] and
+/// [`transaction::SERVED`].
 const SERVED: &[ApiKey] = &[
     ApiKey::Produce,
     ApiKey::Fetch,
@@ -117,7 +113,7 @@ const SERVED: &[ApiKey] = &[
 
 /// Whether ApiVersions lists `key`.
 pub fn is_served(key: ApiKey) -> bool {
-    SERVED.contains(&key) || group::SERVED.contains(&key)
+    SERVED.contains(&key) || group::SERVED.contains(&key) || transaction::SERVED.contains(&key)
 }
 
 /// Hands a request of a supported version to its handler, on this thread.
@@ -140,9 +136,12 @@ pub fn dispatch(state: &Arc<BrokerState>, context: &RequestContext, request: Req
         Request::DescribeCluster(body) => handlers::describe_cluster::handle(state, context, body),
         Request::DescribeProducers(body) => handlers::describe_producers::handle(state, context, body),
         Request::DescribeTopicPartitions(body) => handlers::describe_topic_partitions::handle(state, context, body),
-        other => match group::dispatch(state, context, other) {
-            Ok(outcome) => outcome,
-            Err(refused) => Outcome::Close(format!("{} is not served", refused.api_key())),
-        },
+        other => {
+            let tried = group::dispatch(state, context, other);
+            match tried.or_else(|other| transaction::dispatch(state, context, *other)) {
+                Ok(outcome) => outcome,
+                Err(refused) => Outcome::Close(format!("{} is not served", refused.api_key())),
+            }
+        }
     }
 }

@@ -43,7 +43,13 @@ pub const WITH_EFFECT: &[&str] = &[
     "producer.id.expiration.ms",
     "replica.high.watermark.checkpoint.interval.ms",
     "socket.request.max.bytes",
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms",
+    "transaction.max.timeout.ms",
+    "transaction.partition.verification.enable",
+    "transaction.remove.expired.transaction.cleanup.interval.ms",
     "transaction.state.log.num.partitions",
+    "transaction.state.log.segment.bytes",
+    "transactional.id.expiration.ms",
 ];
 
 /// Properties that may only keep their default: whoever sets them counts on something that is not there. Sorted.

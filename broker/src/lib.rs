@@ -20,13 +20,17 @@ pub mod handlers;
 pub mod metadata;
 pub mod partition;
 pub mod properties;
+mod replies;
 pub mod server;
 mod sessions;
+pub mod state;
 mod tcp;
 pub mod topics;
+pub mod transaction;
 pub mod waiters;
 
-pub use broker::{Broker, BrokerSeams, BrokerState, Step};
+pub use broker::{Broker, BrokerSeams, Step};
 pub use config::BrokerConfig;
 pub use driver::RunningBroker;
 pub use error::BrokerError;
+pub use state::BrokerState;

@@ -59,20 +59,33 @@ impl Partition {
         self.log.offsets()
     }
 
-    /// Appends what a producer sent.
+    /// Appends what a producer sent; `transaction_version` and `markers_seen` as in [`AppendOptions`].
     ///
     /// # Errors
     /// Kafka's.
-    pub fn append_from_client(&self, records: &Pieces, now: Now) -> Result<AppendInfo, AppendError> {
-        self.log.append(records, AppendOptions::client(self.leader_epoch, now))
+    pub fn append_from_client(
+        &self,
+        records: &Pieces,
+        transaction_version: i16,
+        markers_seen: Option<u32>,
+        now: Now,
+    ) -> Result<AppendInfo, AppendError> {
+        let options = AppendOptions::client(self.leader_epoch, now);
+        self.log.append(records, AppendOptions { transaction_version, markers_seen, ..options })
     }
 
     /// Appends what a coordinator of this broker wrote; committed once the high watermark is above the last offset.
     ///
     /// # Errors
     /// Kafka's.
-    pub fn append_from_coordinator(&self, records: &Pieces, now: Now) -> Result<AppendInfo, AppendError> {
-        self.log.append(records, AppendOptions::coordinator(self.leader_epoch, now))
+    pub fn append_from_coordinator(
+        &self,
+        records: &Pieces,
+        transaction_version: i16,
+        now: Now,
+    ) -> Result<AppendInfo, AppendError> {
+        let options = AppendOptions::coordinator(self.leader_epoch, now);
+        self.log.append(records, AppendOptions { transaction_version, ..options })
     }
 
     /// Whether the topic is gone; what waits here must be answered.
@@ -174,7 +187,7 @@ pub fn append_error_code(kind: AppendErrorKind) -> ErrorCode {
         AppendErrorKind::InvalidTimestamp => ErrorCode::InvalidTimestamp,
         AppendErrorKind::OutOfOrderSequence => ErrorCode::OutOfOrderSequenceNumber,
         AppendErrorKind::InvalidProducerEpoch => ErrorCode::InvalidProducerEpoch,
-        AppendErrorKind::InvalidTransactionState => ErrorCode::InvalidTxnState,
+        AppendErrorKind::InvalidTransactionState | AppendErrorKind::TransactionOvertaken => ErrorCode::InvalidTxnState,
         AppendErrorKind::TransactionCoordinatorFenced => ErrorCode::TransactionCoordinatorFenced,
         AppendErrorKind::Storage => ErrorCode::KafkaStorageError,
         AppendErrorKind::FencedLeaderEpoch => ErrorCode::FencedLeaderEpoch,

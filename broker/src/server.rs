@@ -13,9 +13,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 
-use crate::broker::{Broker, BrokerState};
+use crate::broker::Broker;
 use crate::dispatch::Endpoint;
 use crate::error::BrokerError;
+use crate::state::BrokerState;
 use crate::tcp::TcpConnection;
 
 /// Threads of the runtime unless `num.network.threads` says otherwise: requests are served on them, and waiting costs

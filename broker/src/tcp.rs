@@ -21,10 +21,10 @@ use protocol::frame::{self, LENGTH_BYTES};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use crate::broker::BrokerState;
-use crate::connection::InOrder;
-use crate::dispatch::{self, Endpoint, Outcome, ReplySink, RequestContext};
+use crate::dispatch::{self, Endpoint, Outcome, RequestContext};
 use crate::handlers::api_versions;
+use crate::replies::{InOrder, ReplySink};
+use crate::state::BrokerState;
 
 const IN_FLIGHT_MAX: usize = 128;
 const QUEUED_BYTES_MAX: usize = 64 << 20;

@@ -6,6 +6,7 @@
 mod support;
 
 use bytes::Bytes;
+use protocol::api::messages::add_partitions_to_txn_request::{AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction};
 use protocol::api::messages::alter_configs_request::{AlterConfigsResource, AlterableConfig as WholeConfig};
 use protocol::api::messages::create_partitions_request::CreatePartitionsTopic;
 use protocol::api::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
@@ -26,6 +27,10 @@ use protocol::api::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
 use protocol::api::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
+use protocol::api::messages::txn_offset_commit_request::{
+    TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+};
+use protocol::api::messages::write_txn_markers_request::{WritableTxnMarker, WritableTxnMarkerTopic};
 use protocol::api::messages::*;
 use protocol::api::{ApiKey, Request, Response, Uuid};
 use support::*;
@@ -36,6 +41,7 @@ const GROUP: &str = "g";
 fn request(key: ApiKey, version: i16, topic_id: Uuid) -> Request {
     let group = || GroupId(text(GROUP));
     let name = || name_of("t");
+    let id = || TransactionalId(text("id"));
     let resource = |kind: i8| (kind, text("t"));
     match key {
         ApiKey::Produce => {
@@ -166,6 +172,35 @@ fn request(key: ApiKey, version: i16, topic_id: Uuid) -> Request {
             let topic = TopicRequest::default().with_name(name());
             DescribeTopicPartitionsRequest::default().with_topics(vec![topic]).with_response_partition_limit(100).into()
         }
+        ApiKey::AddPartitionsToTxn if version < 4 => {
+            let topic = AddPartitionsToTxnTopic::default().with_name(name()).with_partitions(vec![0]);
+            let request = AddPartitionsToTxnRequest::default().with_v3_and_below_transactional_id(id());
+            request.with_v3_and_below_topics(vec![topic]).into()
+        }
+        ApiKey::AddPartitionsToTxn => {
+            let topic = AddPartitionsToTxnTopic::default().with_name(name()).with_partitions(vec![0]);
+            let asked = AddPartitionsToTxnTransaction::default().with_transactional_id(id()).with_topics(vec![topic]);
+            AddPartitionsToTxnRequest::default().with_transactions(vec![asked.with_verify_only(version == 5)]).into()
+        }
+        ApiKey::AddOffsetsToTxn => {
+            AddOffsetsToTxnRequest::default().with_transactional_id(id()).with_group_id(group()).into()
+        }
+        ApiKey::EndTxn => EndTxnRequest::default().with_transactional_id(id()).into(),
+        ApiKey::WriteTxnMarkers => {
+            let topic = WritableTxnMarkerTopic::default().with_name(name()).with_partition_indexes(vec![0]);
+            let marker = WritableTxnMarker::default().with_producer_id(ProducerId(1)).with_topics(vec![topic]);
+            WriteTxnMarkersRequest::default().with_markers(vec![marker]).into()
+        }
+        ApiKey::TxnOffsetCommit => {
+            let partition = TxnOffsetCommitRequestPartition::default().with_committed_offset(1);
+            let topic = TxnOffsetCommitRequestTopic::default().with_name(name()).with_partitions(vec![partition]);
+            let request = TxnOffsetCommitRequest::default().with_transactional_id(id()).with_group_id(group());
+            request.with_generation_id(-1).with_topics(vec![topic]).into()
+        }
+        ApiKey::DescribeTransactions => {
+            DescribeTransactionsRequest::default().with_transactional_ids(vec![id()]).into()
+        }
+        ApiKey::ListTransactions => ListTransactionsRequest::default().into(),
         other => panic!("{other} is served: give it a request here"),
     }
 }
@@ -179,7 +214,7 @@ fn every_listed_version_of_every_api_is_answered() {
         Response::ApiVersions(response) => response.api_keys,
         other => panic!("{other:?}"),
     };
-    assert!(listed.len() >= 29, "{listed:?}");
+    assert!(listed.len() >= 36, "{listed:?}");
     let mut failed = Vec::new();
     for api in listed {
         let key = ApiKey::ALL.iter().copied().find(|key| *key as i16 == api.api_key).unwrap();

@@ -411,6 +411,34 @@ impl ClassicGroup {
         Ok(())
     }
 
+    /// As [`ClassicGroup::check_commit`], for offsets in a transaction: without member and generation nothing is checked,
+    /// and a rebalance does not matter.
+    ///
+    /// # Errors
+    /// As the answer to the commit.
+    pub fn check_transactional_commit(
+        &mut self,
+        member_id: &str,
+        instance_id: Option<&str>,
+        generation: i32,
+        now: Now,
+    ) -> Result<(), ErrorCode> {
+        if self.state == State::Dead {
+            return Err(ErrorCode::CoordinatorNotAvailable);
+        }
+        if generation < 0 && (self.state == State::Empty || member_id.is_empty() && instance_id.is_none()) {
+            return Ok(());
+        }
+        self.check_member(member_id, instance_id)?;
+        if generation != self.generation {
+            return Err(ErrorCode::IllegalGeneration);
+        }
+        if let Some(member) = self.members.get_mut(member_id) {
+            member.touch(now.ticks_ms);
+        }
+        Ok(())
+    }
+
     /// Whether offsets of `topic` are in use by members.
     pub fn is_subscribed(&self, topic: &str) -> bool {
         match &self.subscribed_topics {

@@ -15,8 +15,8 @@ use std::sync::{Arc, Weak};
 
 use super::config::GroupConfig;
 use super::environment::{GroupEnvironment, partition_of};
-use super::output::{Continuation, JoinAnswer, Output, SyncAnswer, Ticket};
-use super::records::{Decoded, GroupRecord, decode};
+use super::output::{Continuation, InTransaction, JoinAnswer, Output, SyncAnswer, Ticket};
+use super::records::{Decoded, decode};
 use super::shard::Shard;
 use crate::dispatch::Responder;
 use base::hash::HashMap;
@@ -25,7 +25,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use protocol::api::{ErrorCode, Response};
 use protocol::record::{
-    BatchBuilder, BuilderOptions, Compression, Control, HeadersRef, RecordBatch, batches, parse_control,
+    BatchBuilder, BuilderOptions, Compression, Control, HeadersRef, RecordBatch, batches, control_marker, parse_control,
 };
 use uuid::Uuid;
 
@@ -126,6 +126,31 @@ impl Coordinator {
         let partitions = environment.offsets_partitions().ok_or(ErrorCode::CoordinatorNotAvailable)?;
         let cell = self.inner.cell(partition_of(group, partitions), partitions);
         self.inner.with_cell(environment, &cell, now, work)
+    }
+
+    /// Ends a producer's transaction on a partition of `__consumer_offsets`: `done` is told once the marker is durable and
+    /// the offsets committed in it count, or are dropped.
+    pub fn end_transaction(
+        &self,
+        environment: &Arc<dyn GroupEnvironment>,
+        partition: PartitionId,
+        transaction: InTransaction,
+        now: Now,
+        done: Held,
+    ) {
+        let partitions = environment.offsets_partitions().unwrap_or(0);
+        if !(0..partitions).contains(&partition) {
+            return done(Err(ErrorCode::UnknownTopicOrPartition));
+        }
+        let cell = self.inner.cell(partition, partitions);
+        let mut done = Some(done);
+        let served = self.inner.with_cell(environment, &cell, now, |session| {
+            let output = session.shard().end_transaction(transaction);
+            session.submit(output, done.take());
+        });
+        if let (Err(error), Some(done)) = (served, done) {
+            done(Err(error));
+        }
     }
 
     /// Runs `work` on every shard; one that cannot be read gives its error.
@@ -301,14 +326,15 @@ impl Session<'_> {
     /// Appends what `output` has to append. Its answers, and that of `held`, leave once that is durable; at once when
     /// there is nothing to append.
     pub fn submit(&mut self, output: Output, held: Option<Held>) {
-        if output.records.is_empty() {
+        if output.records.is_empty() && output.transaction.is_none() {
             self.answer(output.joins, output.syncs);
             if let Some(held) = held {
                 self.state.outbox.push(Box::new(move || held(Ok(()))));
             }
             return;
         }
-        let batch = encode_batch(&output.records, self.now);
+        let batch = encode_batch(&output, self.now);
+        let version = output.transaction.map_or(0, |transaction| transaction.version);
         let id = self.state.next_id;
         self.state.next_id += 1;
         self.state.in_flight.push_back(InFlight {
@@ -332,7 +358,7 @@ impl Session<'_> {
                 inner.drain(&environment, &cell, now);
             }
         };
-        self.environment.append(self.cell.partition, batch, Box::new(done));
+        self.environment.append(self.cell.partition, batch, version, Box::new(done));
     }
 
     /// Takes up the results of appends, in the order of the log.
@@ -380,8 +406,8 @@ impl Session<'_> {
             if flight.deadline <= now.ticks_ms {
                 flight.deadline = i64::MAX;
                 // Offsets and removals take effect whenever they become durable; everything else has failed.
-                let apply = flight.output.continuation == Some(Continuation::Apply);
-                let continuation = if apply { None } else { flight.output.continuation.take() };
+                let lasting = flight.output.continuation.as_ref().is_some_and(Continuation::is_lasting);
+                let continuation = if lasting { None } else { flight.output.continuation.take() };
                 let joins = std::mem::take(&mut flight.output.joins);
                 let syncs = std::mem::take(&mut flight.output.syncs);
                 late.push((Output { continuation, joins, syncs, ..Output::default() }, flight.held.take()));
@@ -416,10 +442,18 @@ fn answer_code(error: ErrorCode) -> ErrorCode {
     }
 }
 
-/// One uncompressed batch of all records; those of one operation are atomic.
-fn encode_batch(records: &[GroupRecord], now: Now) -> Result<Bytes, ErrorCode> {
-    let mut builder = BatchBuilder::new(Compression::None, BuilderOptions::default());
-    for record in records {
+/// One uncompressed batch of all records, or the marker that ends a transaction; those of one operation are atomic.
+fn encode_batch(output: &Output, now: Now) -> Result<Bytes, ErrorCode> {
+    let mut options = BuilderOptions::default();
+    if let Some(transaction) = output.transaction {
+        let (id, epoch) = (transaction.producer_id, transaction.producer_epoch);
+        if let Some(marker) = transaction.marker {
+            return control_marker(marker, id, epoch, now.wall_ms, 0, -1).map_err(|_| ErrorCode::UnknownServerError);
+        }
+        (options.producer_id, options.producer_epoch, options.transactional) = (id, epoch, true);
+    }
+    let mut builder = BatchBuilder::new(Compression::None, options);
+    for record in &output.records {
         let (key, value) = record.encode().map_err(|error| {
             tracing::warn!(%error, "cannot write a group's record");
             ErrorCode::UnknownServerError

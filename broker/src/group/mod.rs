@@ -4,11 +4,11 @@
 //! [`offsets`] its offsets; [`shard`] all groups of one partition of `__consumer_offsets`, still a pure state machine:
 //! (state, request, now) gives records and answers ([`output`]), replaying the records gives the state. Only
 //! [`coordinator`] appends, reads, locks and answers requests, and what it needs of the broker is [`environment`];
-//! [`service`] joins the two. [`producer_ids`] hands out the identities of idempotent producers.
+//! [`service`] joins the two.
 //!
 //! What is served: the classic protocol (join, sync, heartbeat, leave; static members), committed offsets, describing,
-//! listing and deleting groups. Not served: the consumer, share and streams protocols (their records are left alone),
-//! and transactions (offsets that another broker committed in one are read).
+//! listing and deleting groups, offsets in transactions. Not served: the consumer, share and streams protocols (their
+//! records are left alone).
 
 pub mod classic;
 pub mod config;
@@ -18,7 +18,6 @@ mod join;
 pub mod member;
 pub mod offsets;
 pub mod output;
-pub mod producer_ids;
 mod rebalance;
 pub mod records;
 pub mod service;

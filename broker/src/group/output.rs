@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use base::{ProducerEpoch, ProducerId};
 use bytes::Bytes;
 use protocol::api::ErrorCode;
+use protocol::record::EndTransactionMarker;
 
 use super::records::GroupRecord;
 
@@ -108,6 +110,33 @@ pub enum Continuation {
     },
     /// Committed offsets or their removal, or the removal of a group: apply the records.
     Apply,
+    /// Offsets committed in a transaction: they count once it is committed.
+    Pending,
+    /// The end of a transaction: its offsets count, or are dropped.
+    End {
+        /// Whether it was committed.
+        commit: bool,
+    },
+}
+
+impl Continuation {
+    /// Whether it takes effect whenever the records become durable, also when nobody waits for that any more.
+    pub fn is_lasting(&self) -> bool {
+        matches!(self, Self::Apply | Self::Pending | Self::End { .. })
+    }
+}
+
+/// The transaction that a batch belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InTransaction {
+    /// The producer.
+    pub producer_id: ProducerId,
+    /// Its epoch; of a marker, the marker's.
+    pub producer_epoch: ProducerEpoch,
+    /// The batch is the transaction's end.
+    pub marker: Option<EndTransactionMarker>,
+    /// The transaction protocol: with 2 a marker's epoch is above that of the data.
+    pub version: i16,
 }
 
 /// What one operation yields. With records, everything else in it waits until they are durable.
@@ -115,6 +144,8 @@ pub enum Continuation {
 pub struct Output {
     /// To be appended to the shard's partition, all in one batch; may be none.
     pub records: Vec<GroupRecord>,
+    /// The transaction they belong to, or of which the batch is the end (without records, then).
+    pub transaction: Option<InTransaction>,
     /// What to do once they are durable.
     pub continuation: Option<Continuation>,
     /// JoinGroups to answer.

@@ -6,20 +6,19 @@ use std::sync::{Arc, OnceLock, Weak};
 use base::{Now, Offset, PartitionId, TopicPartition};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use protocol::api::messages::InitProducerIdRequest;
 use protocol::api::{ApiKey, ErrorCode, Request};
-use storage::log::ReadLimit;
+use storage::log::{AppendInfo, ReadLimit};
 use uuid::Uuid;
 
 use super::config::GroupConfig;
-use super::coordinator::Coordinator;
+use super::coordinator::{Coordinator, Held};
 use super::environment::{Done, GroupEnvironment};
-use super::producer_ids::{BLOCK_SIZE, ProducerIds};
-use crate::broker::BrokerState;
+use super::output::InTransaction;
 use crate::config::BrokerConfig;
 use crate::dispatch::{Outcome, RequestContext};
 use crate::handlers;
 use crate::partition::Partition;
+use crate::state::BrokerState;
 use crate::waiters::Delayed;
 
 const OFFSETS_TOPIC: &str = "__consumer_offsets";
@@ -27,7 +26,7 @@ const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// How much of a shard's log is read at once.
 const LOAD_BYTES: usize = 1 << 20;
 
-/// APIs of groups, offsets and producer ids that are served.
+/// APIs of groups and offsets that are served.
 pub const SERVED: &[ApiKey] = &[
     ApiKey::OffsetCommit,
     ApiKey::OffsetFetch,
@@ -38,7 +37,6 @@ pub const SERVED: &[ApiKey] = &[
     ApiKey::SyncGroup,
     ApiKey::DescribeGroups,
     ApiKey::ListGroups,
-    ApiKey::InitProducerId,
     ApiKey::DeleteGroups,
     ApiKey::OffsetDelete,
 ];
@@ -50,7 +48,8 @@ pub fn dispatch(state: &Arc<BrokerState>, context: &RequestContext, request: Req
         Request::OffsetCommit(body) => handlers::offset_commit::serve(access, context, body),
         Request::OffsetFetch(body) => handlers::offset_fetch::serve(access, context, body),
         Request::FindCoordinator(body) => {
-            handlers::find_coordinator::serve(access, context, state.config.node_id, body)
+            let transactions = state.transactions.access(state).environment;
+            handlers::find_coordinator::serve(access, &*transactions, context, state.config.node_id, body)
         }
         Request::JoinGroup(body) => handlers::join_group::serve(access, context, body),
         Request::Heartbeat(body) => handlers::heartbeat::serve(access, context, body),
@@ -58,26 +57,10 @@ pub fn dispatch(state: &Arc<BrokerState>, context: &RequestContext, request: Req
         Request::SyncGroup(body) => handlers::sync_group::serve(access, context, body),
         Request::DescribeGroups(body) => handlers::describe_groups::serve(access, context, body),
         Request::ListGroups(body) => handlers::list_groups::serve(access, context, body),
-        Request::InitProducerId(body) => init_producer_id(state, context, &body),
         Request::DeleteGroups(body) => handlers::delete_groups::serve(access, context, body),
         Request::OffsetDelete(body) => handlers::offset_delete::serve(access, context, body),
         other => return Err(Box::new(other)),
     })
-}
-
-fn init_producer_id(state: &Arc<BrokerState>, context: &RequestContext, request: &InitProducerIdRequest) -> Outcome {
-    if let Err(error) = handlers::init_producer_id::check(request) {
-        return handlers::init_producer_id::response(Err(error)).into();
-    }
-    let responder = context.defer();
-    let done = Box::new(move |id| responder.send(handlers::init_producer_id::response(id)));
-    state.groups.producer_ids.take(done, |ids| {
-        state.allocate_producer_ids(BLOCK_SIZE, move |first| {
-            // The metadata log did not take it: nobody has an id from it, and another broker might.
-            ids.block_arrived(first.map_err(|_| ErrorCode::CoordinatorNotAvailable));
-        });
-    });
-    Outcome::Deferred
 }
 
 /// The coordinator together with the broker around it: what the handlers of group requests work with.
@@ -89,10 +72,9 @@ pub struct GroupAccess {
     pub environment: Arc<dyn GroupEnvironment>,
 }
 
-/// All groups of this broker, and the producer ids it hands out.
+/// All groups of this broker.
 pub struct GroupCoordinator {
     coordinator: Coordinator,
-    producer_ids: ProducerIds,
     environment: OnceLock<Arc<dyn GroupEnvironment>>,
     /// Topics whose offsets are to be removed at the next step.
     deleted_topics: Mutex<BTreeSet<(Arc<str>, Uuid)>>,
@@ -104,15 +86,27 @@ impl GroupCoordinator {
     pub fn open(config: &BrokerConfig) -> Self {
         Self {
             coordinator: Coordinator::new(GroupConfig::from(config)),
-            producer_ids: ProducerIds::default(),
             environment: OnceLock::new(),
             deleted_topics: Mutex::default(),
         }
     }
 
-    fn access(&self, state: &Arc<BrokerState>) -> GroupAccess {
+    /// The coordinator with its broker.
+    pub fn access(&self, state: &Arc<BrokerState>) -> GroupAccess {
         let environment = self.environment.get_or_init(|| Arc::new(BrokerEnvironment { state: Arc::downgrade(state) }));
         GroupAccess { coordinator: self.coordinator.clone(), environment: Arc::clone(environment) }
+    }
+
+    /// Ends a producer's transaction on a partition of `__consumer_offsets`; `done` is told once that is durable.
+    pub fn end_transaction(
+        &self,
+        state: &Arc<BrokerState>,
+        partition: PartitionId,
+        transaction: InTransaction,
+        done: Held,
+    ) {
+        let GroupAccess { coordinator, environment } = self.access(state);
+        coordinator.end_transaction(&environment, partition, transaction, environment.now(), done);
     }
 
     /// A topic is gone: offsets committed for it go at the next step.
@@ -175,11 +169,12 @@ impl GroupEnvironment for BrokerEnvironment {
         state.ensure_internal_topic(OFFSETS_TOPIC)
     }
 
-    fn append(&self, partition: PartitionId, batch: Bytes, done: Done) {
+    fn append(&self, partition: PartitionId, batch: Bytes, transaction_version: i16, done: Done) {
         let Some(state) = self.state.upgrade() else { return done(Err(ErrorCode::NotCoordinator)) };
         // No deadline: the coordinator gives up answers by itself, but must learn when the records are durable.
         let partition = TopicPartition::new(OFFSETS_TOPIC, partition);
-        state.append_internal(&partition, batch, i64::MAX, move |result| done(result.map(|info| info.base_offset)));
+        let done = move |result: Result<AppendInfo, ErrorCode>| done(result.map(|info| info.base_offset));
+        state.append_internal(&partition, batch, transaction_version, i64::MAX, done);
     }
 
     fn read(&self, partition: PartitionId, from: Offset) -> Result<Bytes, ErrorCode> {

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::classic::{ClassicGroup, Join, State, Sync};
 use super::config::GroupConfig;
 use super::offsets::Offsets;
-use super::output::{Continuation, JoinAnswer, Output, SyncAnswer};
+use super::output::{Continuation, InTransaction, JoinAnswer, Output, SyncAnswer};
 use super::records::{GroupRecord, GroupValue, OffsetValue};
 
 /// A group with its offsets.
@@ -73,6 +73,24 @@ pub struct Commit {
     pub leader_epoch: i32,
     /// What the client attaches.
     pub metadata: Arc<str>,
+}
+
+impl Commit {
+    fn into_record(self, committer: &Committer, now: Now) -> GroupRecord {
+        GroupRecord::Offset {
+            group: Arc::clone(&committer.group),
+            topic: self.topic,
+            partition: self.partition,
+            value: Some(OffsetValue {
+                offset: self.offset,
+                leader_epoch: self.leader_epoch,
+                metadata: self.metadata,
+                commit_timestamp: now.wall_ms,
+                expire_timestamp: committer.expire_timestamp,
+                topic_id: self.topic_id,
+            }),
+        }
+    }
 }
 
 /// A shard's state that a replay must give back: see the invariant above.
@@ -206,42 +224,69 @@ impl Shard {
     /// # Errors
     /// When the group does not take them from this committer.
     pub fn commit(&mut self, committer: &Committer, commits: Vec<Commit>, now: Now) -> Result<Output, ErrorCode> {
-        let id = &committer.group;
-        if !self.groups.contains_key(id) {
-            if committer.generation >= 0 {
-                let known = committer.knows_group_not_found;
-                return Err(if known { ErrorCode::GroupIdNotFound } else { ErrorCode::IllegalGeneration });
-            }
-            if !commits.is_empty() {
-                self.groups.insert(Arc::clone(id), Group::new(ClassicGroup::new(Arc::clone(id), now)));
-            }
-        }
+        let known =
+            if committer.knows_group_not_found { ErrorCode::GroupIdNotFound } else { ErrorCode::IllegalGeneration };
         let mut out = Output::default();
-        let Some(group) = self.groups.get_mut(id) else { return Ok(out) };
-        group.classic.check_commit(
-            &committer.member_id,
-            committer.instance_id.as_deref(),
-            committer.generation,
-            now,
-        )?;
+        let Some(group) = self.group_for_commit(committer, known, !commits.is_empty(), now)? else { return Ok(out) };
+        let (member_id, instance_id) = (&committer.member_id, committer.instance_id.as_deref());
+        group.classic.check_commit(member_id, instance_id, committer.generation, now)?;
         for commit in commits {
             group.offsets.begin(&commit.topic, commit.partition);
-            out.records.push(GroupRecord::Offset {
-                group: Arc::clone(id),
-                topic: commit.topic,
-                partition: commit.partition,
-                value: Some(OffsetValue {
-                    offset: commit.offset,
-                    leader_epoch: commit.leader_epoch,
-                    metadata: commit.metadata,
-                    commit_timestamp: now.wall_ms,
-                    expire_timestamp: committer.expire_timestamp,
-                    topic_id: commit.topic_id,
-                }),
-            });
+            out.records.push(commit.into_record(committer, now));
         }
         out.continuation = Some(Continuation::Apply);
         Ok(out)
+    }
+
+    /// TxnOffsetCommit: all of `commits`, in one batch of the transaction. They are read back once that is committed.
+    ///
+    /// # Errors
+    /// When the group does not take them from this committer.
+    pub fn commit_in_transaction(
+        &mut self,
+        committer: &Committer,
+        transaction: InTransaction,
+        commits: Vec<Commit>,
+        now: Now,
+    ) -> Result<Output, ErrorCode> {
+        let unknown = ErrorCode::IllegalGeneration;
+        let mut out = Output::default();
+        let Some(group) = self.group_for_commit(committer, unknown, !commits.is_empty(), now)? else { return Ok(out) };
+        let (member_id, instance_id) = (&committer.member_id, committer.instance_id.as_deref());
+        group.classic.check_transactional_commit(member_id, instance_id, committer.generation, now)?;
+        for commit in commits {
+            group.offsets.begin_pending(&commit.topic, commit.partition);
+            out.records.push(commit.into_record(committer, now));
+        }
+        out.transaction = Some(transaction);
+        out.continuation = Some(Continuation::Pending);
+        Ok(out)
+    }
+
+    /// The group of a commit; one without members is made by its first commit.
+    fn group_for_commit(
+        &mut self,
+        committer: &Committer,
+        unknown: ErrorCode,
+        creates: bool,
+        now: Now,
+    ) -> Result<Option<&mut Group>, ErrorCode> {
+        let id = &committer.group;
+        if !self.groups.contains_key(id) {
+            if committer.generation >= 0 {
+                return Err(unknown);
+            }
+            if creates {
+                self.groups.insert(Arc::clone(id), Group::new(ClassicGroup::new(Arc::clone(id), now)));
+            }
+        }
+        Ok(self.groups.get_mut(id))
+    }
+
+    /// The end of a producer's transaction, to be written as `transaction` says.
+    pub fn end_transaction(&mut self, transaction: InTransaction) -> Output {
+        let commit = transaction.marker.is_some_and(|marker| marker.committed);
+        Output { transaction: Some(transaction), continuation: Some(Continuation::End { commit }), ..Output::default() }
     }
 
     /// DeleteGroups, for one group: its offsets and itself go with one batch.
@@ -338,12 +383,18 @@ impl Shard {
         }
         match output.continuation {
             Some(Continuation::Apply) => self.finish_apply(output.records, result),
+            Some(Continuation::Pending) => self.finish_pending(output.transaction, output.records, result),
+            Some(Continuation::End { commit }) => {
+                if let (Some(transaction), Ok(_)) = (output.transaction, result) {
+                    self.replay_marker(transaction.producer_id, commit);
+                }
+            }
             Some(continuation) => {
                 let id = match &continuation {
                     Continuation::Assignment { group, .. } | Continuation::StaticMember { group, .. } => {
                         Arc::clone(group)
                     }
-                    Continuation::Apply => return out,
+                    Continuation::Apply | Continuation::Pending | Continuation::End { .. } => return out,
                 };
                 if let Some(group) = self.groups.get_mut(&id) {
                     group.classic.stored(continuation, result.map(|_| ()), now, config, &mut out);
@@ -374,6 +425,24 @@ impl Shard {
                 },
                 GroupRecord::Group { value: Some(_), .. } => {}
             }
+        }
+    }
+
+    /// Offsets of a transaction are in the log, where its end will find them; or are not.
+    fn finish_pending(
+        &mut self,
+        transaction: Option<InTransaction>,
+        records: Vec<GroupRecord>,
+        result: Result<Offset, ErrorCode>,
+    ) {
+        let Some(transaction) = transaction else { return };
+        match result {
+            Ok(first) => {
+                let pending = self.transactions.entry(transaction.producer_id).or_default();
+                pending
+                    .extend(records.into_iter().enumerate().map(|(index, record)| (first + index as Offset, record)));
+            }
+            Err(_) => records.into_iter().for_each(|record| self.end_pending(-1, record, false)),
         }
     }
 
@@ -477,12 +546,17 @@ impl Shard {
     /// The end of a producer's transaction: its offsets count (`commit`), or are dropped.
     pub fn replay_marker(&mut self, producer: ProducerId, commit: bool) {
         for (log_offset, record) in self.transactions.remove(&producer).unwrap_or_default() {
-            let GroupRecord::Offset { group: id, topic, partition, value } = record else { continue };
-            let Some(group) = self.groups.get_mut(&id) else { continue };
-            group.offsets.finish_pending(&topic, partition, log_offset, value.filter(|_| commit));
-            if group.offsets.is_empty() && !group.written {
-                self.groups.remove(&id);
-            }
+            self.end_pending(log_offset, record, commit);
+        }
+    }
+
+    fn end_pending(&mut self, log_offset: Offset, record: GroupRecord, commit: bool) {
+        let GroupRecord::Offset { group: id, topic, partition, value } = record else { return };
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        group.offsets.finish_pending(&topic, partition, log_offset, value.filter(|_| commit));
+        let unused = group.classic.state() == State::Empty && !group.classic.has_pending_members();
+        if group.offsets.is_empty() && !group.written && unused {
+            self.groups.remove(&id);
         }
     }
 

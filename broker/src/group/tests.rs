@@ -21,8 +21,13 @@ use super::config::GroupConfig;
 use super::coordinator::Coordinator;
 use super::environment::GroupEnvironment;
 use super::service::GroupAccess;
-use crate::dispatch::{Endpoint, Outcome, ReplySink, RequestContext};
+use crate::dispatch::{Endpoint, Outcome, RequestContext};
 use crate::handlers;
+use crate::replies::ReplySink;
+use crate::transaction::coordinator::Coordinator as Transactions;
+use crate::transaction::service::TransactionAccess;
+use crate::transaction::shard::TransactionConfig;
+use crate::transaction::tests::memory::memory_state;
 use memory_log::MemoryLog;
 
 #[derive(Default)]
@@ -37,6 +42,7 @@ impl ReplySink for Replies {
 struct World {
     log: Arc<MemoryLog>,
     access: GroupAccess,
+    transactions: TransactionAccess,
     replies: Arc<Replies>,
     sequence: u64,
 }
@@ -51,7 +57,14 @@ impl World {
         let config = GroupConfig { initial_rebalance_delay_ms: 0, ..GroupConfig::default() };
         let environment: Arc<dyn GroupEnvironment> = log.clone();
         let access = GroupAccess { coordinator: Coordinator::new(config), environment };
-        Self { log, access, replies: Arc::default(), sequence: 0 }
+        let config = TransactionConfig {
+            max_timeout_ms: 900_000,
+            id_expiration_ms: i64::MAX,
+            abort_interval_ms: 10_000,
+            expiration_interval_ms: 3_600_000,
+        };
+        let transactions = TransactionAccess { coordinator: Transactions::new(config), environment: memory_state().1 };
+        Self { log, access, transactions, replies: Arc::default(), sequence: 0 }
     }
 
     fn send(&mut self, version: i16, request: impl Into<Request>) -> u64 {
@@ -67,11 +80,13 @@ impl World {
             reply_to: self.replies.clone(),
             sequence,
         };
-        let access = &self.access;
+        let (access, transactions) = (&self.access, &self.transactions);
         let outcome = match request.into() {
             Request::OffsetCommit(body) => handlers::offset_commit::serve(access, &context, body),
             Request::OffsetFetch(body) => handlers::offset_fetch::serve(access, &context, body),
-            Request::FindCoordinator(body) => handlers::find_coordinator::serve(access, &context, 1, body),
+            Request::FindCoordinator(body) => {
+                handlers::find_coordinator::serve(access, &*transactions.environment, &context, 1, body)
+            }
             Request::JoinGroup(body) => handlers::join_group::serve(access, &context, body),
             Request::Heartbeat(body) => handlers::heartbeat::serve(access, &context, body),
             Request::LeaveGroup(body) => handlers::leave_group::serve(access, &context, body),
@@ -80,10 +95,7 @@ impl World {
             Request::ListGroups(body) => handlers::list_groups::serve(access, &context, body),
             Request::DeleteGroups(body) => handlers::delete_groups::serve(access, &context, body),
             Request::OffsetDelete(body) => handlers::offset_delete::serve(access, &context, body),
-            Request::InitProducerId(body) => {
-                let id = handlers::init_producer_id::check(&body).map(|()| 5);
-                Outcome::Reply(handlers::init_producer_id::response(id))
-            }
+            Request::InitProducerId(body) => handlers::init_producer_id::serve(transactions, &context, body),
             other => panic!("{other:?}"),
         };
         match outcome {
@@ -275,7 +287,7 @@ fn the_first_lookup_makes_the_topic_and_requests_before_it_are_told_to_wait() {
     };
     assert!(found.coordinators.iter().all(|found| found.error_code == 0 && found.node_id.0 == 1));
     assert_eq!(error_of(&world.ask(9, commit_request("g", 1))), 0);
-    for (key_type, error) in [(1, ErrorCode::UnsupportedVersion), (2, ErrorCode::InvalidRequest)] {
+    for (key_type, error) in [(1, ErrorCode::None), (2, ErrorCode::InvalidRequest)] {
         let request = FindCoordinatorRequest::default().with_key_type(key_type).with_key(text("x"));
         let Response::FindCoordinator(found) = world.ask(3, request) else { panic!() };
         assert_eq!(found.error_code, error.code());
@@ -496,7 +508,7 @@ fn threads_that_commit_while_others_make_durable_lose_no_answer() {
         let workers: Vec<_> = (0..3)
             .map(|index| {
                 let mut own =
-                    World { log: log.clone(), access: world.access.clone(), replies: Arc::default(), sequence: 0 };
+                    World { replies: Arc::default(), access: world.access.clone(), ..World::over(log.clone()) };
                 scope.spawn(move || {
                     for offset in 0..per_thread {
                         own.send(9, commit_partition(&format!("g{}", index % 2), "t", 0, offset));

@@ -14,12 +14,12 @@ use protocol::api::messages::{
 use protocol::api::{ErrorCode, Response, StrBytes};
 use storage::log::{ConfigType as TopicConfigType, TOPIC_CONFIGS};
 
-use crate::broker::BrokerState;
 use crate::config::value_fits;
 use crate::dispatch::{Outcome, RequestContext};
 use crate::metadata::changes::{Refusal, log_config, refuse};
 use crate::metadata::{MetadataImage, MetadataRecord, RESOURCE_BROKER, RESOURCE_GROUP, RESOURCE_TOPIC, Settings};
 use crate::properties::{ConfigType, PROPERTIES};
+use crate::state::BrokerState;
 
 use super::describe_configs::{Changed, GROUP_SETTINGS, is_dynamic_property};
 use super::text;

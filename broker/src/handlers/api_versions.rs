@@ -6,15 +6,16 @@ use protocol::api::messages::api_versions_response::{ApiVersion, FinalizedFeatur
 use protocol::api::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use protocol::api::{ApiKey, ErrorCode, Response, advertised_versions};
 
-use crate::broker::BrokerState;
 use crate::dispatch::{Outcome, RequestContext, is_served};
+use crate::state::BrokerState;
 
 use super::text;
 
 const FIRST_WITH_SOFTWARE_NAME: i16 = 3;
+const FIRST_WITH_LEVEL_ZERO: i16 = 4;
 
 /// Features with the lowest and highest level that is understood.
-const FEATURES: &[(&str, i16, i16)] = &[("metadata.version", 7, 30)];
+const FEATURES: &[(&str, i16, i16)] = &[("metadata.version", 7, 30), ("transaction.version", 0, 2)];
 
 pub(crate) fn handle(state: &Arc<BrokerState>, context: &RequestContext, request: ApiVersionsRequest) -> Outcome {
     let mut response = ApiVersionsResponse::default();
@@ -38,7 +39,9 @@ pub(crate) fn handle(state: &Arc<BrokerState>, context: &RequestContext, request
             })
             .collect();
         response.finalized_features_epoch = i64::from(image.registrations());
-        let features = FEATURES.iter().map(|(name, min, max)| {
+        // Older clients do not take 0 as the lowest level.
+        let known = FEATURES.iter().filter(|(_, min, _)| context.version >= FIRST_WITH_LEVEL_ZERO || *min > 0);
+        let features = known.map(|(name, min, max)| {
             SupportedFeatureKey::default().with_name(text(*name)).with_min_version(*min).with_max_version(*max)
         });
         response.supported_features = features.collect();

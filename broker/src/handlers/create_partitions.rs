@@ -7,8 +7,8 @@ use protocol::api::messages::create_partitions_response::CreatePartitionsTopicRe
 use protocol::api::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
 use protocol::api::{ErrorCode, Response};
 
-use crate::broker::BrokerState;
 use crate::dispatch::{Outcome, RequestContext};
+use crate::state::BrokerState;
 
 use super::text;
 

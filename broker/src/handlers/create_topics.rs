@@ -8,9 +8,9 @@ use protocol::api::messages::create_topics_response::{CreatableTopicConfigs, Cre
 use protocol::api::messages::{CreateTopicsRequest, CreateTopicsResponse};
 use protocol::api::{ErrorCode, Response};
 
-use crate::broker::BrokerState;
 use crate::dispatch::{Outcome, RequestContext};
 use crate::metadata::changes::{TopicPlan, TopicWish};
+use crate::state::BrokerState;
 
 use super::describe_configs::{SOURCE_DEFAULT, effective_topic_settings};
 use super::text;

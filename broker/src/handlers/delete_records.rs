@@ -7,8 +7,8 @@ use protocol::api::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
 use protocol::api::{ErrorCode, Response};
 use storage::error::ErrorKind;
 
-use crate::broker::BrokerState;
 use crate::dispatch::{Outcome, RequestContext};
+use crate::state::BrokerState;
 use crate::topics::is_internal;
 
 pub(crate) fn handle(state: &Arc<BrokerState>, _context: &RequestContext, request: DeleteRecordsRequest) -> Outcome {

@@ -7,9 +7,9 @@ use protocol::api::messages::delete_topics_response::DeletableTopicResult;
 use protocol::api::messages::{DeleteTopicsRequest, DeleteTopicsResponse};
 use protocol::api::{ErrorCode, Response};
 
-use crate::broker::BrokerState;
 use crate::dispatch::{Outcome, RequestContext};
 use crate::metadata::{MetadataImage, MetadataRecord};
+use crate::state::BrokerState;
 
 use super::{text, topic_name};
 

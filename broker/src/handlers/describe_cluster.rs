@@ -8,8 +8,8 @@ use protocol::api::messages::{
 };
 use protocol::api::{ErrorCode, Response};
 
-use crate::broker::BrokerState;
 use crate::dispatch::{Outcome, RequestContext};
+use crate::state::BrokerState;
 
 use super::metadata::CLUSTER_OPERATIONS;
 use super::text;

@@ -11,12 +11,12 @@ use protocol::api::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use protocol::api::{ErrorCode, Response};
 use storage::log::{ConfigType as TopicConfigType, TOPIC_CONFIGS};
 
-use crate::broker::BrokerState;
 use crate::config::TOPIC_DEFAULTS;
 use crate::dispatch::{Outcome, RequestContext};
 use crate::metadata::changes::{Refusal, check_topic_name, refuse};
 use crate::metadata::{RESOURCE_BROKER, RESOURCE_GROUP, RESOURCE_TOPIC, Settings};
 use crate::properties::{ConfigType, PROPERTIES};
+use crate::state::BrokerState;
 
 use super::text;
 

@@ -6,9 +6,9 @@ use protocol::api::messages::describe_producers_response::{PartitionResponse, Pr
 use protocol::api::messages::{DescribeProducersRequest, DescribeProducersResponse, ProducerId};
 use protocol::api::{ErrorCode, Response};
 
-use crate::broker::BrokerState;
 use crate::dispatch::{Outcome, RequestContext};
 use crate::metadata::changes::check_topic_name;
+use crate::state::BrokerState;
 
 use super::text;
 

@@ -9,9 +9,9 @@ use protocol::api::messages::describe_topic_partitions_response::{
 use protocol::api::messages::{BrokerId, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse};
 use protocol::api::{ErrorCode, Response};
 
-use crate::broker::BrokerState;
 use crate::dispatch::{Outcome, RequestContext};
 use crate::metadata::changes::check_topic_name;
+use crate::state::BrokerState;
 use crate::topics::is_internal;
 
 use super::metadata::TOPIC_OPERATIONS;

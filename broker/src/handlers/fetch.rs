@@ -13,10 +13,10 @@ use storage::error::ErrorKind;
 use storage::log::ReadLimit;
 use uuid::Uuid;
 
-use crate::broker::BrokerState;
 use crate::dispatch::{Endpoint, Outcome, RequestContext, Responder};
 use crate::partition::Partition;
 use crate::sessions::{Sent, Session, SessionPartition};
+use crate::state::BrokerState;
 use crate::waiters::{Delayed, Ticket};
 
 use super::{check_leader_epoch, find_topic};

@@ -1,7 +1,7 @@
-//! FindCoordinator: which broker holds a group. One key up to version 3, a list from version 4 on.
+//! FindCoordinator: which broker holds a group or a transactional id. One key up to version 3, a list from version 4 on.
 //!
-//! The first lookup makes `__consumer_offsets`. Transactional ids have no coordinator yet: they are answered
-//! `UNSUPPORTED_VERSION`, which clients do not retry.
+//! The first lookup makes the topic that the coordinator keeps its state in: `__consumer_offsets` or
+//! `__transaction_state`.
 
 use protocol::api::messages::find_coordinator_response::Coordinator;
 use protocol::api::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
@@ -10,17 +10,19 @@ use protocol::api::{ErrorCode, Response, StrBytes};
 use super::group_support::wire;
 use crate::dispatch::{Endpoint, Outcome, RequestContext};
 use crate::group::service::GroupAccess;
+use crate::transaction::environment::TransactionEnvironment;
 
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 
 pub(crate) fn serve(
     access: &GroupAccess,
+    transactions: &dyn TransactionEnvironment,
     context: &RequestContext,
     node_id: i32,
     request: FindCoordinatorRequest,
 ) -> Outcome {
-    let found = find(access, request.key_type);
+    let found = find(access, transactions, request.key_type);
     let endpoint = &context.endpoint;
     if context.version >= 4 {
         let coordinators =
@@ -42,7 +44,11 @@ pub(crate) fn serve(
     Response::from(response).into()
 }
 
-fn find(access: &GroupAccess, key_type: i8) -> Result<(), (ErrorCode, &'static str)> {
+fn find(
+    access: &GroupAccess,
+    transactions: &dyn TransactionEnvironment,
+    key_type: i8,
+) -> Result<(), (ErrorCode, &'static str)> {
     match key_type {
         GROUP => {
             if access.environment.offsets_partitions().is_none() {
@@ -56,7 +62,10 @@ fn find(access: &GroupAccess, key_type: i8) -> Result<(), (ErrorCode, &'static s
                 None => Err((ErrorCode::CoordinatorNotAvailable, "__consumer_offsets is being created")),
             }
         }
-        TRANSACTION => Err((ErrorCode::UnsupportedVersion, "this broker does not support transactions yet")),
+        TRANSACTION => match transactions.partitions() {
+            Some(_) => Ok(()),
+            None => transactions.create_topic().map_err(|error| (error, "__transaction_state could not be created")),
+        },
         _ => Err((ErrorCode::InvalidRequest, "there are no coordinators of this type here")),
     }
 }

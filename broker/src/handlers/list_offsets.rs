@@ -8,9 +8,9 @@ use protocol::api::messages::{ListOffsetsRequest, ListOffsetsResponse};
 use protocol::api::{ErrorCode, Response};
 use storage::log::{ReadLimit, TimestampOffset};
 
-use crate::broker::BrokerState;
 use crate::dispatch::{Outcome, RequestContext};
 use crate::partition::Partition;
+use crate::state::BrokerState;
 
 use super::check_leader_epoch;
 

@@ -9,10 +9,10 @@ use protocol::api::messages::metadata_response::{
 use protocol::api::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
 use protocol::api::{ErrorCode, Response, Uuid};
 
-use crate::broker::BrokerState;
 use crate::dispatch::{Endpoint, Outcome, RequestContext};
 use crate::metadata::changes::{TopicWish, check_topic_name};
 use crate::metadata::{MetadataImage, TopicImage};
+use crate::state::BrokerState;
 use crate::topics::is_internal;
 
 use super::{text, topic_name};

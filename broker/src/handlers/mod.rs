@@ -3,6 +3,8 @@
 //! A handler runs on its caller's thread (a stream thread in process, a network worker over TCP). It may write to a log
 //! but never waits: what must wait is handed to [`crate::waiters`] or kept as a [`crate::dispatch::Responder`].
 
+pub(crate) mod add_offsets_to_txn;
+pub(crate) mod add_partitions_to_txn;
 pub(crate) mod alter_configs;
 pub(crate) mod api_versions;
 pub(crate) mod create_partitions;
@@ -15,6 +17,8 @@ pub(crate) mod describe_configs;
 pub(crate) mod describe_groups;
 pub(crate) mod describe_producers;
 pub(crate) mod describe_topic_partitions;
+pub(crate) mod describe_transactions;
+pub(crate) mod end_txn;
 pub(crate) mod fetch;
 pub(crate) mod find_coordinator;
 mod group_support;
@@ -24,21 +28,27 @@ pub(crate) mod join_group;
 pub(crate) mod leave_group;
 pub(crate) mod list_groups;
 pub(crate) mod list_offsets;
+pub(crate) mod list_transactions;
 pub(crate) mod metadata;
 pub(crate) mod offset_commit;
 pub(crate) mod offset_delete;
 pub(crate) mod offset_fetch;
 pub(crate) mod offset_for_leader_epoch;
 pub(crate) mod produce;
+mod produce_admission;
+mod produce_wait;
 pub(crate) mod sync_group;
+mod transaction_support;
+pub(crate) mod txn_offset_commit;
+pub(crate) mod write_txn_markers;
 
 use std::sync::Arc;
 
 use protocol::api::messages::TopicName;
 use protocol::api::{ErrorCode, StrBytes, Uuid};
 
-use crate::broker::BrokerState;
 use crate::partition::Partition;
+use crate::state::BrokerState;
 use crate::topics::TopicEntry;
 
 /// A topic of a request, by id where the version names topics so, else by name.

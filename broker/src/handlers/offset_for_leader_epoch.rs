@@ -6,8 +6,8 @@ use protocol::api::messages::offset_for_leader_epoch_response::{EpochEndOffset, 
 use protocol::api::messages::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse};
 use protocol::api::{ErrorCode, Response};
 
-use crate::broker::BrokerState;
 use crate::dispatch::{Outcome, RequestContext};
+use crate::state::BrokerState;
 
 use super::check_leader_epoch;
 

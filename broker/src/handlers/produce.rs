@@ -1,66 +1,42 @@
 //! Produce: appends batches, and answers as soon as the asked level of safety is reached.
 //!
 //! acks=0 is not answered; acks=1 is answered after the append; acks=-1 once the high watermark is past the batch, which
-//! under `durability=power` is after the fsync that covers it, under `process` at once.
+//! under `durability=power` is after the fsync that covers it, under `process` at once. Batches of transactions pass
+//! `produce_admission` first.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use base::{Now, Offset};
-use parking_lot::Mutex;
 use protocol::api::{
-    ErrorCode, Pieces, ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceResponse,
+    ErrorCode, Pieces, ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceResponse, ProduceTopic,
     ProduceTopicResponse, Response,
 };
 use protocol::record::{BatchHeader, Compression, HEADER_SIZE};
+use storage::log::{AppendError, AppendInfo};
 
-use crate::broker::BrokerState;
-use crate::dispatch::{Outcome, RequestContext, Responder};
+use crate::dispatch::{Outcome, RequestContext};
 use crate::partition::{Partition, append_error_code};
+use crate::state::BrokerState;
 use crate::topics::TopicEntry;
-use crate::waiters::{Delayed, Ticket, Waiters};
+use crate::transaction::entry::EPOCH_BUMPS;
 
 use super::find_topic;
+use super::produce_admission;
+use super::produce_wait::{DelayedProduce, Uncommitted};
 
 const FIRST_WITH_TOPIC_IDS: i16 = 13;
+const FIRST_THAT_ADDS_PARTITIONS: i16 = 12;
 const FIRST_WITH_ZSTD: i16 = 7;
 const ADMIN_CLIENT: &str = "__admin_client";
 
-/// A batch that was appended and is not committed yet.
-struct Uncommitted {
-    topic: usize,
-    position: usize,
-    partition: Arc<Partition>,
-    end_offset: Offset,
-}
-
 pub(crate) fn handle(state: &Arc<BrokerState>, context: &RequestContext, request: ProduceRequest) -> Outcome {
-    let by_id = context.version >= FIRST_WITH_TOPIC_IDS;
-    let rules = Rules {
-        acks: request.acks,
-        transactional: request.transactional_id.is_some(),
-        zstd: context.version >= FIRST_WITH_ZSTD,
-        may_write_internal: context.client_id.as_deref() == Some(ADMIN_CLIENT),
-        now: context.now,
-    };
-    let mut uncommitted: Vec<Uncommitted> = Vec::new();
-    let mut response = ProduceResponse { topics: Vec::with_capacity(request.topics.len()), ..Default::default() };
-    for topic in request.topics {
-        let entry = find_topic(state, by_id, &topic.name, &topic.topic_id);
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for wanted in topic.partitions {
-            let (answer, appended) = rules.append(state, &entry, wanted);
-            if let Some((partition, end_offset)) = appended
-                && request.acks == -1
-                && partition.committed(end_offset) != Some(Ok(()))
-            {
-                let place = (response.topics.len(), partitions.len());
-                uncommitted.push(Uncommitted { topic: place.0, position: place.1, partition, end_offset });
-            }
-            partitions.push(answer);
-        }
-        response.topics.push(ProduceTopicResponse { name: topic.name, topic_id: topic.topic_id, partitions });
+    let rules = Rules::of(context, &request);
+    if request.transactional_id.is_some()
+        && let Some(producer) = produce_admission::producer_to_admit(state, &rules, &request)
+    {
+        return produce_admission::start(state, context, rules, request, producer);
     }
+    let Appended { response, uncommitted } = rules.append_all(state, &request, &Admitted::default());
     if request.acks == 0 {
         let failed = response.topics.iter().flat_map(|topic| &topic.partitions).find(|p| p.error_code.is_error());
         return match failed {
@@ -71,12 +47,38 @@ pub(crate) fn handle(state: &Arc<BrokerState>, context: &RequestContext, request
     if uncommitted.is_empty() {
         return Outcome::Reply(Response::Produce(response));
     }
-    let deadline = context.now.ticks_ms.saturating_add(i64::from(request.timeout_ms.max(0)));
-    DelayedProduce::start(&state.waiters, deadline, context.defer(), response, uncommitted);
+    DelayedProduce::start(&state.waiters, rules.deadline(&request), context.defer(), response, uncommitted);
     Outcome::Deferred
 }
 
-struct Rules {
+/// What became of a request's batches so far.
+pub(super) struct Appended {
+    pub(super) response: ProduceResponse,
+    pub(super) uncommitted: Vec<Uncommitted>,
+}
+
+/// Of one batch: where it is in the request, and the markers seen when the coordinator was asked, or why it is refused.
+pub(super) type Verdict = ((usize, usize), Result<Option<u32>, ErrorCode>);
+
+/// What the transaction coordinator said about batches that begin a transaction on their partition, by the places of
+/// their topic and partition in the request.
+#[derive(Default)]
+pub(super) struct Admitted {
+    pub(super) verdicts: Vec<Verdict>,
+}
+
+impl Admitted {
+    fn of(&self, topic: usize, partition: usize) -> Result<Option<u32>, ErrorCode> {
+        let found = self.verdicts.iter().find(|(place, _)| *place == (topic, partition));
+        found.map_or(Ok(None), |(_, verdict)| *verdict)
+    }
+}
+
+/// What a request's version and header say about how its batches are taken.
+#[derive(Clone, Copy)]
+pub(super) struct Rules {
+    pub(super) version: i16,
+    by_id: bool,
     acks: i16,
     transactional: bool,
     zstd: bool,
@@ -85,20 +87,73 @@ struct Rules {
 }
 
 impl Rules {
+    fn of(context: &RequestContext, request: &ProduceRequest) -> Self {
+        Self {
+            version: context.version,
+            by_id: context.version >= FIRST_WITH_TOPIC_IDS,
+            acks: request.acks,
+            transactional: request.transactional_id.is_some(),
+            zstd: context.version >= FIRST_WITH_ZSTD,
+            may_write_internal: context.client_id.as_deref() == Some(ADMIN_CLIENT),
+            now: context.now,
+        }
+    }
+
+    /// The topic of a request.
+    pub(super) fn find(&self, state: &BrokerState, topic: &ProduceTopic) -> Result<Arc<TopicEntry>, ErrorCode> {
+        find_topic(state, self.by_id, &topic.name, &topic.topic_id)
+    }
+
+    /// Tick at which the request is answered in any case.
+    pub(super) fn deadline(&self, request: &ProduceRequest) -> i64 {
+        self.now.ticks_ms.saturating_add(i64::from(request.timeout_ms.max(0)))
+    }
+
+    /// Whether clients of this version have partitions added to their transaction by writing to them (KIP-890).
+    pub(super) fn adds_partitions(&self) -> bool {
+        self.version >= FIRST_THAT_ADDS_PARTITIONS
+    }
+
+    /// Appends every batch that is in order.
+    pub(super) fn append_all(&self, state: &BrokerState, request: &ProduceRequest, admitted: &Admitted) -> Appended {
+        let mut uncommitted: Vec<Uncommitted> = Vec::new();
+        let mut response = ProduceResponse { topics: Vec::with_capacity(request.topics.len()), ..Default::default() };
+        for (topic_place, topic) in request.topics.iter().enumerate() {
+            let entry = self.find(state, topic);
+            let mut partitions = Vec::with_capacity(topic.partitions.len());
+            for (place, wanted) in topic.partitions.iter().enumerate() {
+                let (answer, appended) = self.append(state, &entry, wanted, admitted.of(topic_place, place));
+                if let Some((partition, end_offset)) = appended
+                    && request.acks == -1
+                    && partition.committed(end_offset) != Some(Ok(()))
+                {
+                    uncommitted.push(Uncommitted { topic: topic_place, position: place, partition, end_offset });
+                }
+                partitions.push(answer);
+            }
+            let (name, topic_id) = (Arc::clone(&topic.name), topic.topic_id);
+            response.topics.push(ProduceTopicResponse { name, topic_id, partitions });
+        }
+        Appended { response, uncommitted }
+    }
+
     fn append(
         &self,
         state: &BrokerState,
         entry: &Result<Arc<TopicEntry>, ErrorCode>,
-        wanted: ProducePartition,
+        wanted: &ProducePartition,
+        admitted: Result<Option<u32>, ErrorCode>,
     ) -> (ProducePartitionResponse, Option<(Arc<Partition>, Offset)>) {
         let mut answer = ProducePartitionResponse { index: wanted.index, ..Default::default() };
-        match self.check(state, entry, &wanted) {
+        let checked = self.check(state, entry, wanted);
+        match checked.and_then(|(partition, records)| Ok((partition, records, admitted.map_err(|code| (code, None))?)))
+        {
             Err((code, message)) => {
                 answer.error_code = code;
                 answer.error_message = message.map(str::to_owned);
                 (answer, None)
             }
-            Ok((partition, records)) => match partition.append_from_client(records, self.now) {
+            Ok((partition, records, seen)) => match self.append_to(&partition, records, seen) {
                 Ok(info) => {
                     answer.base_offset = info.base_offset;
                     answer.log_append_time_ms = info.log_append_time_ms;
@@ -113,6 +168,16 @@ impl Rules {
                 }
             },
         }
+    }
+
+    fn append_to(
+        &self,
+        partition: &Partition,
+        records: &Pieces,
+        markers_seen: Option<u32>,
+    ) -> Result<AppendInfo, AppendError> {
+        let transaction_version = if self.adds_partitions() { EPOCH_BUMPS } else { 0 };
+        partition.append_from_client(records, transaction_version, markers_seen, self.now)
     }
 
     fn check<'r>(
@@ -131,12 +196,8 @@ impl Rules {
         };
         let header = read_header(records);
         if let Some(header) = &header {
-            if header.attributes.is_transactional() {
-                return Err(if self.transactional {
-                    (ErrorCode::InvalidTxnState, Some("transactions are not served by this broker"))
-                } else {
-                    refuse(ErrorCode::TransactionalIdAuthorizationFailed)
-                });
+            if header.attributes.is_transactional() && !self.transactional {
+                return Err(refuse(ErrorCode::TransactionalIdAuthorizationFailed));
             }
             if !self.zstd && header.attributes.codec() == Ok(Compression::Zstd) {
                 return Err((
@@ -157,106 +218,9 @@ impl Rules {
 type Refused = (ErrorCode, Option<&'static str>);
 
 /// The batch's header, if there is one; what is wrong with it the log will say.
-fn read_header(records: &Pieces) -> Option<BatchHeader> {
+pub(super) fn read_header(records: &Pieces) -> Option<BatchHeader> {
     match records.iter().next()? {
         protocol::api::Piece::Memory(bytes) if bytes.len() >= HEADER_SIZE => BatchHeader::read(bytes).ok(),
         _ => BatchHeader::read(&records.to_bytes().ok()?).ok(),
-    }
-}
-
-/// A produce request with acks=-1 that waits for its batches to be committed.
-struct DelayedProduce {
-    ticket: Ticket,
-    waiters: Arc<Waiters>,
-    waiting: Mutex<Option<Waiting>>,
-    is_done: AtomicBool,
-}
-
-struct Waiting {
-    responder: Responder,
-    response: ProduceResponse,
-    uncommitted: Vec<Uncommitted>,
-}
-
-impl DelayedProduce {
-    fn start(
-        waiters: &Arc<Waiters>,
-        deadline_ticks_ms: i64,
-        responder: Responder,
-        response: ProduceResponse,
-        uncommitted: Vec<Uncommitted>,
-    ) {
-        let partitions: Vec<Arc<Partition>> = uncommitted.iter().map(|batch| Arc::clone(&batch.partition)).collect();
-        let ticket = waiters.ticket(deadline_ticks_ms);
-        let delayed = Arc::new(Self {
-            ticket,
-            waiters: Arc::clone(waiters),
-            waiting: Mutex::new(Some(Waiting { responder, response, uncommitted })),
-            is_done: AtomicBool::new(false),
-        });
-        waiters.add(ticket, delayed.clone());
-        for partition in &partitions {
-            partition.watch(delayed.clone());
-        }
-        delayed.look(|_| true);
-    }
-
-    /// Takes out the batches whose wait is over, of the partitions that `concerns` names; answers if none is left.
-    fn look(&self, concerns: impl Fn(&Partition) -> bool) {
-        let finished = {
-            let mut waiting = self.waiting.lock();
-            let Some(wait) = waiting.as_mut() else { return };
-            let Waiting { response, uncommitted, .. } = wait;
-            uncommitted.retain(|batch| {
-                if !concerns(&batch.partition) {
-                    return true;
-                }
-                match batch.partition.committed(batch.end_offset) {
-                    None => true,
-                    Some(result) => {
-                        if let Err(code) = result {
-                            fail(response, batch, code);
-                        }
-                        false
-                    }
-                }
-            });
-            if uncommitted.is_empty() { waiting.take() } else { None }
-        };
-        if let Some(finished) = finished {
-            self.answer(finished);
-        }
-    }
-
-    fn answer(&self, finished: Waiting) {
-        self.is_done.store(true, Ordering::Release);
-        self.waiters.remove(self.ticket);
-        finished.responder.send(Response::Produce(finished.response));
-    }
-}
-
-fn fail(response: &mut ProduceResponse, batch: &Uncommitted, code: ErrorCode) {
-    let answer = &mut response.topics[batch.topic].partitions[batch.position];
-    answer.error_code = code;
-    answer.base_offset = -1;
-}
-
-impl Delayed for DelayedProduce {
-    fn advanced(&self, partition: &Partition) {
-        self.look(|waiting| std::ptr::eq(waiting, partition));
-    }
-
-    fn expire(&self, _now: Now) {
-        let expired = self.waiting.lock().take();
-        if let Some(mut expired) = expired {
-            for batch in &expired.uncommitted {
-                fail(&mut expired.response, batch, ErrorCode::RequestTimedOut);
-            }
-            self.answer(expired);
-        }
-    }
-
-    fn is_done(&self) -> bool {
-        self.is_done.load(Ordering::Acquire)
     }
 }

@@ -270,6 +270,10 @@ impl PartitionLog {
                 None => writer.producers.check_epoch(header).map(|()| None),
             },
             Origin::Client => {
+                if options.markers_seen.is_some_and(|seen| writer.producers.is_overtaken(header, seen)) {
+                    let message = format!("the transaction of producer {} has ended meanwhile", header.producer_id);
+                    return Err(AppendError::new(AppendErrorKind::TransactionOvertaken, message));
+                }
                 let duplicate = writer.producers.check(header, options.transaction_version)?;
                 Ok(duplicate.map(|first| AppendInfo {
                     base_offset: first.base_offset,

@@ -38,6 +38,8 @@ struct Producer {
     coordinator_epoch: i32,
     last_timestamp: Timestamp,
     transaction_first: Option<Offset>,
+    /// Markers since the log was opened.
+    markers: u32,
     batches: [BatchMemory; BATCHES_MAX],
     batch_count: usize,
 }
@@ -50,6 +52,7 @@ impl Producer {
             coordinator_epoch: -1,
             last_timestamp: -1,
             transaction_first: None,
+            markers: 0,
             batches: [none; BATCHES_MAX],
             batch_count: 0,
         }
@@ -170,6 +173,16 @@ impl Producers {
         Ok(None)
     }
 
+    /// Whether the batch would begin a transaction although, since its owner asked, another one of the producer ended:
+    /// what he was told of it may be over.
+    pub(super) fn is_overtaken(&self, header: &BatchHeader, markers_seen: u32) -> bool {
+        let (open, markers) = match self.by_id.get(&header.producer_id) {
+            Some(producer) => (producer.transaction_first.is_some(), producer.markers),
+            None => (false, 0),
+        };
+        header.attributes.is_transactional() && !open && markers != markers_seen
+    }
+
     /// Checks the epoch alone: what a coordinator inside the broker appends.
     pub(super) fn check_epoch(&self, header: &BatchHeader) -> Result<(), AppendError> {
         match self.by_id.get(&header.producer_id) {
@@ -244,6 +257,7 @@ impl Producers {
         let producer = self.by_id.entry(header.producer_id).or_insert_with(Producer::new);
         producer.set_epoch(header.producer_epoch);
         producer.coordinator_epoch = marker.coordinator_epoch;
+        producer.markers = producer.markers.wrapping_add(1);
         producer.last_timestamp = header.max_timestamp;
         producer.transaction_first.take().map(|first_offset| TransactionChange::Ended {
             producer_id: header.producer_id,
@@ -274,6 +288,7 @@ impl Producers {
             last_timestamp: producer.last_timestamp,
             coordinator_epoch: producer.coordinator_epoch,
             current_transaction_first_offset: producer.transaction_first.unwrap_or(-1),
+            markers: producer.markers,
         })
     }
 

@@ -67,12 +67,16 @@ pub struct AppendOptions {
     /// Transaction protocol of the writer: 2 (KIP-890) wants sequence 0 of a producer without state in a transaction,
     /// and a marker's epoch above that of the data. 0 otherwise.
     pub transaction_version: i16,
+    /// How many markers the batch's producer had here ([`ProducerInfo::markers`], 0 for an unknown one) when it was found
+    /// to be in a transaction. If there is another one by now, a batch that would begin a transaction is refused with
+    /// [`AppendErrorKind::TransactionOvertaken`].
+    pub markers_seen: Option<u32>,
 }
 
 impl AppendOptions {
     /// An append of a producer.
     pub fn client(leader_epoch: LeaderEpoch, now: Now) -> Self {
-        Self { origin: Origin::Client, leader_epoch, now, transaction_version: 0 }
+        Self { origin: Origin::Client, leader_epoch, now, transaction_version: 0, markers_seen: None }
     }
 
     /// An append of a coordinator.
@@ -120,6 +124,8 @@ pub enum AppendErrorKind {
     InvalidTransactionState,
     /// 52 `TRANSACTION_COORDINATOR_FENCED`.
     TransactionCoordinatorFenced,
+    /// 48 `INVALID_TXN_STATE`, unless the transaction is looked up again: see [`AppendOptions::markers_seen`].
+    TransactionOvertaken,
     /// 56 `KAFKA_STORAGE_ERROR`: the medium failed, or had failed earlier.
     Storage,
     /// 74 `FENCED_LEADER_EPOCH`.
@@ -236,6 +242,8 @@ pub struct ProducerInfo {
     pub coordinator_epoch: i32,
     /// First offset of its open transaction; -1 none.
     pub current_transaction_first_offset: Offset,
+    /// How many transaction markers it got since the log was opened.
+    pub markers: u32,
 }
 
 /// What recovery cut from one file.

@@ -1,0 +1,225 @@
+//! What every handler of the broker shares, and what several of them ask of it: a partition, an internal topic, producer ids.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use base::metrics::Metrics;
+use base::{Clock, Offset, PartitionId, ProducerId, Rng, TopicPartition};
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use protocol::api::{ErrorCode, Pieces};
+use storage::log::{AppendInfo, LogDirectory};
+use uuid::Uuid;
+
+use crate::config::BrokerConfig;
+use crate::data_directory::OrKeepEverything;
+use crate::group::GroupCoordinator;
+use crate::metadata::changes::{self, Planner, TopicWish};
+use crate::metadata::{MetadataLog, MetadataRecord, Settings};
+use crate::partition::{Partition, append_error_code};
+use crate::replies::{ConnectionIds, EmbeddedReplies};
+use crate::sessions::FetchSessions;
+use crate::topics::TopicTable;
+use crate::transaction::TransactionCoordinator;
+use crate::waiters::Waiters;
+
+/// What every handler shares. Fine locks inside: per partition, per group.
+pub struct BrokerState {
+    /// Settings.
+    pub config: BrokerConfig,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub rng: Mutex<Rng>,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Identity of the cluster.
+    pub cluster_id: String,
+    /// The data directory.
+    pub log: LogDirectory,
+    /// Topics and settings.
+    pub metadata: MetadataLog,
+    /// Partitions that are led here.
+    pub topics: TopicTable,
+    /// Delayed requests.
+    pub waiters: Arc<Waiters>,
+    /// Groups and offsets.
+    pub groups: GroupCoordinator,
+    /// Transactions and producer ids.
+    pub transactions: TransactionCoordinator,
+    /// Incremental fetches.
+    pub(crate) sessions: FetchSessions,
+    pub(crate) embedded_connections: Mutex<Vec<Weak<EmbeddedReplies>>>,
+    pub(crate) topic_defaults: RwLock<Arc<Settings>>,
+    pub(crate) connection_ids: ConnectionIds,
+    pub(crate) closed: AtomicBool,
+}
+
+impl BrokerState {
+    /// Whether the broker was closed.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn next_connection_id(&self) -> u64 {
+        self.connection_ids.next()
+    }
+
+    pub(crate) fn connection_closed(&self, _connection_id: u64) {
+        let mut connections = self.embedded_connections.lock();
+        connections.retain(|connection| connection.strong_count() > 0);
+    }
+
+    /// A partition led here, opened on first use.
+    ///
+    /// # Errors
+    /// `UNKNOWN_TOPIC_OR_PARTITION`, or `KAFKA_STORAGE_ERROR` when its files cannot be opened.
+    pub fn partition(&self, topic: &str, index: PartitionId) -> Result<Arc<Partition>, ErrorCode> {
+        let entry = self.topics.by_name(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        self.partition_of(&entry, index)
+    }
+
+    /// As [`BrokerState::partition`], of a topic that was found before.
+    ///
+    /// # Errors
+    /// As [`BrokerState::partition`].
+    pub fn partition_of(
+        &self,
+        entry: &crate::topics::TopicEntry,
+        index: PartitionId,
+    ) -> Result<Arc<Partition>, ErrorCode> {
+        let open = |partition: TopicPartition| {
+            let image = self.metadata.current();
+            let topic = image.topic_by_id(&entry.id).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+            let leader_epoch = usize::try_from(index)
+                .ok()
+                .and_then(|index| topic.partitions.get(index))
+                .map(|partition| image.leader_epoch(partition))
+                .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+            let config = changes::log_config(&self.topic_defaults(), &topic.settings).unwrap_or_default_logged();
+            let log = self.log.create_partition(&partition, entry.id, config).map_err(|error| {
+                tracing::error!("cannot open {partition}: {error}");
+                ErrorCode::KafkaStorageError
+            })?;
+            Ok::<_, ErrorCode>(Partition::new(partition, entry.id, leader_epoch, log))
+        };
+        entry.partition(index, open)?.ok_or(ErrorCode::UnknownTopicOrPartition)
+    }
+
+    /// Topic settings of a topic that sets nothing itself, where they differ from Kafka's.
+    pub fn topic_defaults(&self) -> Arc<Settings> {
+        Arc::clone(&self.topic_defaults.read())
+    }
+
+    /// Runs `use_planner` with what topic changes are checked against.
+    pub(crate) fn with_planner<R>(&self, use_planner: impl FnOnce(&Planner<'_>) -> R) -> R {
+        let defaults = self.topic_defaults();
+        use_planner(&Planner {
+            node_id: self.config.node_id,
+            default_partitions: self.config.num_partitions,
+            defaults: &defaults,
+        })
+    }
+
+    /// An identity that no topic has.
+    pub fn new_topic_id(&self) -> Uuid {
+        loop {
+            let id = Uuid::from_bytes(self.rng.lock().uuid_bytes());
+            // Kafka avoids ids whose text starts with a dash, since tools read it as an option: 0xf8..=0xfb lead to it.
+            if id.as_bytes()[0] & 0xfc != 0xf8 {
+                return id;
+            }
+        }
+    }
+
+    /// Makes a topic of Kafka's own (`__consumer_offsets`) unless it is there; asks for it again until it is.
+    ///
+    /// # Errors
+    /// `COORDINATOR_NOT_AVAILABLE` while it is being made.
+    pub fn ensure_internal_topic(self: &Arc<Self>, name: &str) -> Result<(), ErrorCode> {
+        if self.metadata.current().topic(name).is_some() {
+            return Ok(());
+        }
+        let mut wish = TopicWish { name: name.to_owned(), replication_factor: 1, ..TopicWish::default() };
+        let mut set = |name: &str, value: String| wish.settings.insert(name.to_owned(), Some(value));
+        set("cleanup.policy", "compact".to_owned());
+        if name == "__consumer_offsets" {
+            set("compression.type", "producer".to_owned());
+            set("segment.bytes", self.config.offsets_topic_segment_bytes.to_string());
+            wish.partitions = self.config.offsets_topic_num_partitions;
+        } else {
+            set("min.insync.replicas", "1".to_owned());
+            set("segment.bytes", self.config.transaction_state_log_segment_bytes.to_string());
+            wish.partitions = self.config.transaction_state_log_num_partitions;
+        }
+        let id = self.new_topic_id();
+        self.change_metadata(
+            |image| match self.with_planner(|planner| planner.plan_topic(image, &wish, id)) {
+                Ok(plan) => (plan.records, ()),
+                Err(refusal) => {
+                    if refusal.code != ErrorCode::TopicAlreadyExists {
+                        tracing::error!("cannot make {}: {}", wish.name, refusal.message);
+                    }
+                    (Vec::new(), ())
+                }
+            },
+            |_| {},
+        );
+        if self.metadata.current().topic(name).is_some() { Ok(()) } else { Err(ErrorCode::CoordinatorNotAvailable) }
+    }
+
+    /// Level of the feature `transaction.version`: from 2 on clients add partitions by writing to them (KIP-890).
+    pub fn transaction_version(&self) -> i16 {
+        self.metadata.current().features().get("transaction.version").copied().unwrap_or(0)
+    }
+
+    /// Takes a block of `count` producer ids that was never given out; `done` gets the first.
+    pub fn allocate_producer_ids(
+        self: &Arc<Self>,
+        count: i64,
+        done: impl FnOnce(Result<ProducerId, ErrorCode>) + Send + 'static,
+    ) {
+        let (broker_id, broker_epoch) = (self.config.node_id, i64::from(self.metadata.current().registrations()));
+        let first = Arc::new(Mutex::new(0));
+        let given = Arc::clone(&first);
+        self.change_metadata(
+            |image| {
+                let next = image.next_producer_id();
+                *first.lock() = next;
+                (vec![MetadataRecord::ProducerIds { broker_id, broker_epoch, next: next + count }], ())
+            },
+            move |result| {
+                let first = *given.lock();
+                done(result.map(|()| first));
+            },
+        );
+    }
+
+    /// Appends a coordinator's batch to a partition of an internal topic; `done` gets where it went once it is
+    /// committed (its end is below the high watermark), on whatever thread moved that, without locks held.
+    pub fn append_internal(
+        self: &Arc<Self>,
+        partition: &TopicPartition,
+        batch: Bytes,
+        transaction_version: i16,
+        deadline_ticks_ms: i64,
+        done: impl FnOnce(Result<AppendInfo, ErrorCode>) + Send + 'static,
+    ) {
+        let found = match self.partition(&partition.topic, partition.partition) {
+            Ok(found) => found,
+            Err(code) => return done(Err(code)),
+        };
+        match found.append_from_coordinator(&Pieces::from(batch), transaction_version, self.clock.now()) {
+            Ok(info) => {
+                let end: Offset = info.last_offset + 1;
+                found.when_committed(&self.waiters, end, deadline_ticks_ms, move |result| {
+                    done(result.map(|()| info));
+                });
+            }
+            Err(error) => {
+                tracing::warn!("append to {partition} refused: {error}");
+                done(Err(append_error_code(error.kind)));
+            }
+        }
+    }
+}
