@@ -32,6 +32,16 @@ pub enum ProcessingGuarantee {
     ExactlyOnceV2,
 }
 
+/// What becomes of a start that would lose existing state or misread it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StateMismatch {
+    /// It is refused, with the name of the store and what keeps its state.
+    #[default]
+    Refuse,
+    /// It goes on; what would be lost is logged.
+    Accept,
+}
+
 /// Configuration of one application; cheap to clone.
 ///
 /// ```
@@ -310,6 +320,23 @@ impl StreamsConfig {
     /// `state.dir`, by default `millstream` in the platform's directory for temporary files.
     pub fn state_dir(&self) -> PathBuf {
         self.get("state.dir").map_or_else(|| std::env::temp_dir().join("millstream"), PathBuf::from)
+    }
+
+    /// `state.mismatch` (ours): whether a start that would lose state which an earlier topology left, or misread it, is refused.
+    ///
+    /// ```
+    /// use streams_core::config::{StateMismatch, StreamsConfig};
+    ///
+    /// let config = StreamsConfig::new("word-count");
+    /// assert_eq!(config.state_mismatch(), StateMismatch::Refuse);
+    /// assert_eq!(config.with("state.mismatch", "accept")?.state_mismatch(), StateMismatch::Accept);
+    /// # Ok::<(), streams_core::StreamsError>(())
+    /// ```
+    pub fn state_mismatch(&self) -> StateMismatch {
+        match self.get("state.mismatch") {
+            Some(choice) if choice.eq_ignore_ascii_case("accept") => StateMismatch::Accept,
+            _ => StateMismatch::Refuse,
+        }
     }
 
     /// `windowstore.changelog.additional.retention.ms`.

@@ -95,6 +95,7 @@ pub const SETTINGS: &[Setting] = &[
     number("retry.backoff.ms", None, 0, "retry_backoff_ms"),
     number("state.cleanup.delay.ms", Some("600000"), 0, "state_cleanup_delay_ms"),
     text("state.dir", None, "state_dir"),
+    choice("state.mismatch", "refuse", &["refuse", "accept"], "state_mismatch"),
     number("statestore.cache.max.bytes", Some("10485760"), 0, "cache_max_bytes"),
     number("statestore.pending.max.bytes", Some("67108864"), 0, "pending_max_bytes"),
     not_built("task.timeout.ms", None),

@@ -1,5 +1,5 @@
-//! What comes before the first thread: the members of a dead predecessor leave the group, source topics are looked for, internal topics are
-//! created.
+//! What comes before the first thread: the members of a dead predecessor leave the group, source topics are looked for, existing state is
+//! checked against the topology, internal topics are created.
 //!
 //! Every process does this at its start; creating a topic that is there is no error. (Kafka Streams leaves it to the group's leader, in the middle
 //! of a rebalance; doing it before joining needs no rebalance to fail, and reports a missing topic to whoever calls `start`.)
@@ -12,6 +12,7 @@ use client::{Admin, ClientError};
 use protocol::api::ErrorCode;
 
 use super::application::Application;
+use super::state_check;
 use crate::error::{ErrorKind, StreamsError};
 use crate::topology::{BuiltTopology, InternalTopicConfig};
 
@@ -22,15 +23,17 @@ fn unavailable(what: &str, error: ClientError) -> StreamsError {
 /// Does it all.
 ///
 /// # Errors
-/// A source topic is missing, topics that must be co-partitioned are not, an internal topic has another number of partitions, or the brokers
-/// cannot be reached.
+/// A source topic is missing, topics that must be co-partitioned are not, existing state would be lost or misread, an internal topic has
+/// another number of partitions, or the brokers cannot be reached.
 pub async fn set_up(application: Arc<Application>) -> Result<(), StreamsError> {
     let admin = application.admin.clone();
     let built = &application.built;
     leave_for_the_dead(&application, &admin).await;
     let mut counts = existing_topics(built, &admin).await?;
     let plan = plan(built, &counts)?;
-    create(&application, &admin, &plan, &mut counts).await
+    state_check::check(&application, &admin).await?;
+    create(&application, &admin, &plan, &mut counts).await?;
+    state_check::note(&application)
 }
 
 /// The lock on the state directory proves that the members it names are dead: they need not be waited for.
@@ -188,6 +191,15 @@ fn equalise<'a>(
     Ok(())
 }
 
+/// An internal topic, with its store.
+fn describe(prefix: &str, topic: &str) -> String {
+    let own = topic.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('-'));
+    match own.and_then(|own| own.strip_suffix("-changelog")) {
+        Some(store) => format!("changelog {topic} of store {store}"),
+        None => format!("repartition topic {topic}"),
+    }
+}
+
 /// Creates what is missing; what exists must have the right number of partitions.
 async fn create(
     application: &Application,
@@ -204,8 +216,9 @@ async fn create(
             Some(actual) if actual == partitions => {}
             Some(actual) => {
                 let message = format!(
-                    "internal topic {} has {actual} partition(s) and must have {partitions}: reset the application, or delete the topic",
-                    topic.name
+                    "{} has {actual} partition(s) and must have {partitions}, since what flows into it has changed: \
+                     give the input the partitions that it had, or start again with an application.id of its own, or delete the topic and what it keeps",
+                    describe(config.internal_topic_prefix(), &topic.name)
                 );
                 return Err(StreamsError::new(ErrorKind::Topology, message));
             }

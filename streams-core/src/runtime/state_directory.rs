@@ -1,7 +1,8 @@
 //! The folder of an application's local state: `<state.dir>/<application.id>/`.
 //!
 //! Holds `.lock` (one process at a time), `kafka-streams-process-metadata` (the process id), `group-members` (the member ids
-//! under which this directory's owner, and those before it until they are known to be gone, are in their group) and a folder for each task. Whoever has the lock knows that the
+//! under which this directory's owner, and those before it until they are known to be gone, are in their group), `topology.json` (what was last
+//! started here) and a folder for each task. Whoever has the lock knows that the
 //! previous owner is dead, so it may make that owner's members leave the group at once instead of waiting out their session.
 
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use base::{Now, Rng};
 use parking_lot::Mutex;
 use storage::files::{FileLock, Files};
+use storage::state::{key_value_directory, segmented_directory};
 
 use super::task_folders::TaskFolders;
 use crate::error::{ErrorKind, StreamsError};
@@ -156,6 +158,29 @@ impl StateDirectory {
         members.retain(|(index, _)| *index != thread);
         members.extend(member.map(|id| (thread, id.to_owned())));
         self.write_members(&members)
+    }
+
+    /// The content of the file `name` of the application's folder, `None` if it is not there or cannot be read.
+    pub(super) fn read_note(&self, name: &str) -> Option<Vec<u8>> {
+        self.files.read(&self.path.join(name)).ok()
+    }
+
+    /// Replaces the file `name` of the application's folder.
+    pub(super) fn write_note(&self, name: &str, content: &[u8]) -> Result<(), StreamsError> {
+        self.files.replace(&self.path.join(name), content).map_err(|error| {
+            let message = format!("cannot write {name} in {}: {error}", self.path.display());
+            StreamsError::new(ErrorKind::Store, message)
+        })
+    }
+
+    /// A folder of the store `store` here, of any task.
+    pub(super) fn folder_of_store(&self, store: &str) -> Option<PathBuf> {
+        let tasks = self.tasks_with_state().unwrap_or_default();
+        let folders = tasks.into_iter().flat_map(|task| {
+            let task = self.task_path(task);
+            [key_value_directory(&task, store), segmented_directory(&task, store)]
+        });
+        folders.into_iter().find(|folder| self.files.exists(folder).unwrap_or(false))
     }
 
     fn write_members(&self, members: &[(usize, String)]) -> Result<(), StreamsError> {

@@ -71,6 +71,15 @@ pub trait StoreBuilder: Send + Sync + 'static {
     /// What the changelog's configuration follows from.
     fn kind(&self) -> StoreKind;
 
+    /// What kind of store it is, in a word: a store of another kind cannot read what this one has kept.
+    fn kind_name(&self) -> &'static str {
+        match self.kind() {
+            StoreKind::KeyValue => "key-value",
+            StoreKind::Windowed { .. } => "window",
+            StoreKind::Versioned { .. } => "versioned",
+        }
+    }
+
     /// Whether its content survives the process, unless the application's settings say otherwise.
     fn is_persistent(&self) -> bool;
 
@@ -304,7 +313,7 @@ layout_option!(WindowStoreBuilder);
 layout_option!(SessionStoreBuilder);
 
 macro_rules! store_builder {
-    ($builder:ident, $store:ident, $self:ident => $kind:expr) => {
+    ($builder:ident, $store:ident, $name:literal, $self:ident => $kind:expr) => {
         impl<K: 'static, V: Clone + 'static> StoreBuilder for $builder<K, V> {
             fn name(&self) -> &str {
                 &self.common.name
@@ -318,6 +327,10 @@ macro_rules! store_builder {
                 $kind
             }
 
+            fn kind_name(&self) -> &'static str {
+                $name
+            }
+
             fn is_persistent(&self) -> bool {
                 self.common.storage != Storage::InMemory
             }
@@ -329,12 +342,12 @@ macro_rules! store_builder {
     };
 }
 
-store_builder!(KeyValueStoreBuilder, KeyValueStore, self => StoreKind::KeyValue);
-store_builder!(WindowStoreBuilder, WindowStore, self => StoreKind::Windowed {
+store_builder!(KeyValueStoreBuilder, KeyValueStore, "key-value", self => StoreKind::KeyValue);
+store_builder!(WindowStoreBuilder, WindowStore, "window", self => StoreKind::Windowed {
     retention_ms: self.retention_ms,
     retain_duplicates: self.retain_duplicates,
 });
-store_builder!(SessionStoreBuilder, SessionStore, self => StoreKind::Windowed {
+store_builder!(SessionStoreBuilder, SessionStore, "session", self => StoreKind::Windowed {
     retention_ms: self.retention_ms,
     retain_duplicates: false,
 });

@@ -1,5 +1,5 @@
 //! A topology as data without code: its nodes, what they read, write and keep, and the arrows between them. Its text is the
-//! one that `describe()` of Kafka Streams prints, byte for byte, and such a text can be read back ([`parse`]).
+//! one that `describe()` of Kafka Streams prints, byte for byte, and such a text can be read back (`parse`).
 //!
 //! Names are those of the text: internal topics without the application's prefix, stores without their changelogs.
 

@@ -2,7 +2,7 @@
 //!
 //! State belongs to names: a store's to its changelog `<application.id>-<store>-changelog`, unprocessed records to the
 //! repartition topics. Generated names carry numbers, which move when an operator is added before them. So a store of the same
-//! place in the graph ([`place`]) may have got another name, and a name may have gone to another store; [`diff`] finds both.
+//! place in the graph may have got another name, and a name may have gone to another store; [`diff`] finds both.
 
 use std::fmt;
 

@@ -19,7 +19,7 @@ pub use builder::{Redirects, Topology};
 pub use description::{
     NodeDescription, NodeRole, SinkTarget, SubTopologyDescription, TopicsDescription, TopologyDescription,
 };
-pub use diff::{Fate, StateChange, StateKind, TopologyDiff, diff};
+pub use diff::{Fate, StateChange, StateKind, TopologyDiff, diff, remedy};
 pub use internal_topics::{InternalTopicConfig, InternalTopicKind};
 pub use optimization::Optimization;
 pub use options::{

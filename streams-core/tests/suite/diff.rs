@@ -143,6 +143,14 @@ fn names_of_processors_and_stateless_operators_make_no_difference() {
 }
 
 #[test]
+fn a_store_that_gets_more_users_stays_the_same() {
+    let table = "[in] KSTREAM-SOURCE-0000000001 KTABLE-SOURCE-0000000002+in-STATE-STORE-0000000000";
+    let joined = format!("{table} KTABLE-SELECT-0000000003+in-STATE-STORE-0000000000");
+    assert_eq!(compared(table, &joined).to_string(), "same      store in-STATE-STORE-0000000000\n");
+    assert_eq!(compared(&joined, table).to_string(), "same      store in-STATE-STORE-0000000000\n");
+}
+
+#[test]
 fn every_topology_of_the_reference_is_the_same_as_itself() {
     for section in GOLDEN.split("##### ").skip(1) {
         let is_described = |line: &&str| !["   R ", "   C ", "   cop"].iter().any(|mark| line.starts_with(mark));

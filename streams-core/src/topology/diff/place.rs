@@ -225,14 +225,18 @@ pub(super) fn likeness(old: &Place, new: &Place) -> Option<u32> {
         return Some(u32::MAX);
     }
     let is_fed_alike = old.topics_above == new.topics_above || !old.topics_above.is_disjoint(&new.topics_above);
+    let is_used_alike = [old, new].iter().any(|place| place.users.contains(&None))
+        || old.users.iter().any(|user| new.users.contains(user));
+    if !(is_fed_alike && is_used_alike) {
+        return None;
+    }
+    // One of the same name may have got more users, or stores before it; of another name only what stands alike is the same.
     let kinds = match (&old.generated, &new.generated) {
         (Some(a), Some(b)) => a == b,
         _ => true,
     };
-    let users = old.users.len() == new.users.len()
-        && (old.users == new.users || old.users.contains(&None) || new.users.contains(&None));
-    let is_same_way = old.above == new.above || old.stores_above == new.stores_above;
-    if !(is_fed_alike && kinds && users && is_same_way) {
+    let stands_alike = old.above == new.above || old.stores_above == new.stores_above;
+    if !(same_name || kinds && stands_alike) {
         return None;
     }
     let points = [

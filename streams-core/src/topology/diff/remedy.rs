@@ -50,7 +50,7 @@ fn name_store(store: &str) -> String {
 fn name_topic(topic: &str) -> String {
     match topic.strip_suffix("-repartition") {
         Some(base) => format!(
-            "give the operator the name {base}: Grouped::named(\"{base}\") of a grouping, Repartitioned or Joined of others"
+            "give the operator the name {base}: Grouped::default().named(\"{base}\") of a grouping, Repartitioned or Joined of others"
         ),
         None => format!("give the join the name that makes its topic {topic} (TableJoined)"),
     }

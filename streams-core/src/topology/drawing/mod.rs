@@ -1,6 +1,6 @@
 //! Pictures of a topology: Mermaid and DOT for those who have a tool for them, SVG and HTML that need none.
 //!
-//! All are made from one [`Graph`]: topics between the boxes of sub-topologies, in these sources, processors, sinks and
+//! All are made from one graph: topics between the boxes of sub-topologies, in these sources, processors, sinks and
 //! stores. Names are escaped by each format's rules; nothing is loaded from elsewhere and nothing runs.
 
 mod dot;
