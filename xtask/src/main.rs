@@ -1,4 +1,5 @@
-//! `cargo run --release -p xtask -- tidy`: checks that the workspace keeps its layout. The tests run the same checks.
+//! `cargo run --release -p xtask -- tidy`: checks that the workspace keeps its layout. `.. -- parity`: writes the table of Kafka Streams' API.
+//! The tests run the same checks.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -6,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 mod layers;
+mod parity;
 mod sources;
 
 /// Every breach of the layout, one line each; an empty list is a tidy workspace.
@@ -30,10 +32,23 @@ fn root() -> &'static Path {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments != ["tidy"] {
-        eprintln!("usage: cargo run --release -p xtask -- tidy");
-        return ExitCode::from(2);
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["tidy"] => report_tidy(),
+        ["parity"] => match parity::run(root()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error:#}");
+                ExitCode::FAILURE
+            }
+        },
+        _ => {
+            eprintln!("usage: cargo run --release -p xtask -- tidy|parity");
+            ExitCode::from(2)
+        }
     }
+}
+
+fn report_tidy() -> ExitCode {
     match tidy(root()) {
         Ok(breaches) => {
             for breach in &breaches {
