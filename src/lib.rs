@@ -35,6 +35,8 @@
 //! The crates below are re-exported under their names; [`prelude`] holds what most programs need.
 
 mod embedded;
+#[cfg(doctest)]
+mod guide;
 
 pub use base;
 pub use broker;
@@ -62,8 +64,10 @@ pub mod prelude {
         TimestampedKeyValueStore, TimestampedWindowStore, Topology, TopologyTestDriver, ValueAndTimestamp,
     };
     pub use streams_dsl::{
-        CogroupedKStream, Consumed, GlobalKTable, Grouped, Joined, KGroupedStream, KStream, KTable, Materialized,
-        Printed, Produced, Repartitioned, StreamsBuilder, TimeWindows,
+        CogroupedKStream, Consumed, EagerBuffer, EmitStrategy, GlobalKTable, Grouped, JoinWindows, Joined,
+        KGroupedStream, KGroupedTable, KStream, KTable, Materialized, Printed, Produced, Repartitioned, SessionWindows,
+        SlidingWindows, StreamJoined, StreamsBuilder, StrictBuffer, Suppressed, TableJoined, TimeWindows,
+        UnlimitedWindows,
     };
 
     pub use crate::embedded::Embedded;

@@ -66,7 +66,7 @@ fn naming_the_store_in_an_old_topology_would_lose_it_and_its_repartition_topic()
     renamed   store KSTREAM-AGGREGATE-STATE-STORE-0000000002 -> counts
               give the operator the store name KSTREAM-AGGREGATE-STATE-STORE-0000000002: Materialized::named("KSTREAM-AGGREGATE-STATE-STORE-0000000002")
     renamed   internal topic KSTREAM-AGGREGATE-STATE-STORE-0000000002-repartition -> counts-repartition
-              give the operator the name KSTREAM-AGGREGATE-STATE-STORE-0000000002: Grouped::named("KSTREAM-AGGREGATE-STATE-STORE-0000000002") of a grouping, Repartitioned or Joined of others
+              give the operator the name KSTREAM-AGGREGATE-STATE-STORE-0000000002: Grouped::default().named("KSTREAM-AGGREGATE-STATE-STORE-0000000002") of a grouping, Repartitioned or Joined of others
     "#);
     let same = compared(&grouped(generated, generated), &grouped(generated, generated));
     assert!(!same.loses_state() && same.changes.len() == 2);
