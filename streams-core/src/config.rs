@@ -266,6 +266,11 @@ impl StreamsConfig {
         }
     }
 
+    /// `dsl.store.format`: whether stores that the DSL makes keep headers, where nothing else is said of them.
+    pub fn keeps_headers(&self) -> bool {
+        self.get("dsl.store.format").is_some_and(|format| format.eq_ignore_ascii_case("headers"))
+    }
+
     /// `client.id`: what the names of the application's clients begin with; by default application id and process id.
     pub fn client_id(&self) -> Option<&str> {
         self.get("client.id")

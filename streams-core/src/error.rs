@@ -35,8 +35,53 @@ pub enum ErrorKind {
     TaskMigrated,
     /// A call that the present state does not allow; nothing has changed.
     IllegalState,
+    /// An argument that is never right, such as a negative grace period; fix the program.
+    InvalidArgument,
     /// A broker could not be reached or did not answer in time.
     Unavailable,
+}
+
+impl ErrorKind {
+    /// The class of the exception that Kafka Streams throws for such an error, without its package.
+    ///
+    /// | kind | exception |
+    /// |---|---|
+    /// | `Topology` | `TopologyException` |
+    /// | `Config` | `ConfigException` |
+    /// | `Processing`, `Deserialization`, `Serialization`, `Timestamp`, `Send` | `StreamsException`, with the reason as its cause |
+    /// | `Store` | `ProcessorStateException` |
+    /// | `TaskCorrupted` | `TaskCorruptedException` |
+    /// | `TaskMigrated` | `TaskMigratedException` |
+    /// | `IllegalState` | `IllegalStateException` |
+    /// | `InvalidArgument` | `IllegalArgumentException` |
+    /// | `Unavailable` | `TimeoutException` |
+    ///
+    /// What is a `NullPointerException` or a `ClassCastException` there mostly does not compile here.
+    ///
+    /// ```
+    /// use streams_core::{SourceOptions, Topology};
+    ///
+    /// let mut topology = Topology::new();
+    /// topology.add_source("source", SourceOptions::<String, String>::default(), ["in"])?;
+    /// let twice = topology.add_source("source", SourceOptions::<String, String>::default(), ["other"]);
+    /// assert_eq!(twice.err().map(|error| error.kind().java_exception()), Some("TopologyException"));
+    /// # Ok::<(), streams_core::StreamsError>(())
+    /// ```
+    pub fn java_exception(self) -> &'static str {
+        match self {
+            Self::Topology => "TopologyException",
+            Self::Config => "ConfigException",
+            Self::Processing | Self::Deserialization | Self::Serialization | Self::Timestamp | Self::Send => {
+                "StreamsException"
+            }
+            Self::Store => "ProcessorStateException",
+            Self::TaskCorrupted => "TaskCorruptedException",
+            Self::TaskMigrated => "TaskMigratedException",
+            Self::IllegalState => "IllegalStateException",
+            Self::InvalidArgument => "IllegalArgumentException",
+            Self::Unavailable => "TimeoutException",
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -118,6 +163,15 @@ impl StreamsError {
         self.0.kind
     }
 
+    /// The class of the exception that Kafka Streams throws for it, without its package: that of its [`ErrorKind`], but what is wrong about a
+    /// call that a processor makes reaches the caller of a task as a `StreamsException`.
+    pub fn java_exception(&self) -> &'static str {
+        match self.0.kind {
+            ErrorKind::IllegalState | ErrorKind::InvalidArgument if self.0.task.is_some() => "StreamsException",
+            kind => kind.java_exception(),
+        }
+    }
+
     /// The task it happened in.
     pub fn task(&self) -> Option<&TaskId> {
         self.0.task.as_ref()
@@ -153,6 +207,7 @@ impl fmt::Display for StreamsError {
             ErrorKind::TaskCorrupted => "local state is corrupted",
             ErrorKind::TaskMigrated => "the task has moved to another member",
             ErrorKind::IllegalState => "not allowed now",
+            ErrorKind::InvalidArgument => "invalid argument",
             ErrorKind::Unavailable => "broker not available",
         };
         f.write_str(what)?;

@@ -103,6 +103,11 @@ impl GraphRef {
         self.0.borrow_mut().error.get_or_insert(StreamsError::new(ErrorKind::Topology, message));
     }
 
+    /// As [`GraphRef::fail`], for an argument that is wrong by itself.
+    pub(crate) fn refuse(&self, message: impl Into<String>) {
+        self.0.borrow_mut().error.get_or_insert(StreamsError::new(ErrorKind::InvalidArgument, message));
+    }
+
     /// `serde`, or, when there is none, an error that says where one is needed and how to give it.
     pub(crate) fn need<S>(&self, serde: Option<S>, what: &str, remedy: &str) -> Option<S> {
         if serde.is_none() {

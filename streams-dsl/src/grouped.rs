@@ -70,7 +70,7 @@ macro_rules! windowed_stream {
         impl<K, V> $name<K, V> {
             pub(crate) fn new(grouped: &KGroupedStream<K, V>, windows: $windows) -> Self {
                 if let Some(problem) = windows.problem() {
-                    grouped.stream.place.graph.fail(problem);
+                    grouped.stream.place.graph.refuse(problem);
                 }
                 Self { grouped: grouped.clone(), windows, emit: EmitStrategy::default() }
             }

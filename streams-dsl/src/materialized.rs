@@ -12,6 +12,10 @@ pub(crate) enum TableKind {
     /// The last value and its time.
     #[default]
     Timestamped,
+    /// The last value; its time goes to the changelog only.
+    Untimed,
+    /// The last value and its time, of so many keys.
+    Bounded { entries: usize },
     /// Former values too.
     Versioned { history_ms: i64, segment_interval_ms: Option<i64> },
 }
@@ -28,6 +32,8 @@ pub struct Materialized<K, V> {
     pub(crate) storage: Storage,
     pub(crate) kind: TableKind,
     pub(crate) retention_ms: Option<i64>,
+    /// Whether the store is as described here, whatever the application's settings and the windows say.
+    pub(crate) is_supplied: bool,
     /// Whether it says anything: Kafka Streams counts names differently for calls with and without `Materialized`.
     pub(crate) is_given: bool,
 }
@@ -56,6 +62,7 @@ impl<K, V> Materialized<K, V> {
             storage: Storage::Application,
             kind: TableKind::default(),
             retention_ms: None,
+            is_supplied: false,
             is_given: false,
         }
     }
@@ -162,6 +169,33 @@ impl<K, V> Materialized<K, V> {
     pub fn persistent(mut self) -> Self {
         self.is_given = true;
         self.storage = Storage::Persistent;
+        self
+    }
+
+    /// Forgets the time of updates once they are in the changelog: read back, a value has the time -1. It is what Kafka Streams does with
+    /// a store without timestamps, such as `Stores.persistentKeyValueStore`; of sessions and versioned stores it changes nothing.
+    #[must_use]
+    pub fn without_timestamps(mut self) -> Self {
+        self.is_given = true;
+        if !self.is_versioned() {
+            self.kind = TableKind::Untimed;
+        }
+        self
+    }
+
+    /// Keeps at most `entries` keys, in memory: one more, and the key read or written the longest ago is forgotten. Nothing is forwarded for
+    /// it. Of windows and sessions it changes nothing but that they are kept in memory.
+    #[must_use]
+    pub fn with_max_entries(self, entries: usize) -> Self {
+        Self { kind: TableKind::Bounded { entries }, ..self.in_memory() }
+    }
+
+    /// Takes the store exactly as it is described here, as Kafka Streams takes one from a store supplier: `dsl.store.format` does not
+    /// count, and a retention is not held against the windows.
+    #[must_use]
+    pub fn as_supplied(mut self) -> Self {
+        self.is_given = true;
+        self.is_supplied = true;
         self
     }
 

@@ -73,7 +73,7 @@ pub const SETTINGS: &[Setting] = &[
     text("default.production.exception.handler", None, "handlers"),
     text("default.timestamp.extractor", Some("FailOnInvalidTimestamp"), "default_timestamp_extractor"),
     text("deserialization.exception.handler", Some("LogAndFailExceptionHandler"), "handlers"),
-    not_built("dsl.store.format", Some("DEFAULT")),
+    choice("dsl.store.format", "DEFAULT", &["DEFAULT", "HEADERS"], "keeps_headers"),
     text("errors.dead.letter.queue.topic.name", None, "dead_letter_topic"),
     not_built("group.protocol", Some("classic")),
     choice(

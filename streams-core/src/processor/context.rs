@@ -355,6 +355,8 @@ impl<K: Clone + 'static, V: Clone + 'static> ProcessorContext<Windowed<K>, Chang
     /// As [`ProcessorContext::forward_on_flush`], for sessions; the timestamp is the end of the session.
     pub fn forward_sessions_on_flush(&self, store: &SessionStore<K, V>, send_old_values: bool) -> bool {
         let children = Rc::clone(&self.children);
+        // Such a session has the headers of its own, which are none.
+        let without_headers = store.keeps_headers();
         store.set_flush_listener(
             send_old_values,
             Box::new(move |flushed| {
@@ -364,7 +366,7 @@ impl<K: Clone + 'static, V: Clone + 'static> ProcessorContext<Windowed<K>, Chang
                     key: Some(flushed.key),
                     value: Some(change),
                     timestamp,
-                    headers: flushed.headers,
+                    headers: if without_headers { Headers::default() } else { flushed.headers },
                 })
             }),
         )

@@ -9,7 +9,7 @@ use protocol::record::Headers;
 use storage::state::Backend;
 
 use crate::collector::ChangelogPartition;
-use crate::error::{BoxError, StreamsError};
+use crate::error::{BoxError, ErrorKind, StreamsError};
 use crate::store::cache::ThreadCache;
 use crate::task::shared::TaskShared;
 
@@ -175,6 +175,8 @@ pub struct StoreContext {
     pub(crate) backend: Backend,
     /// Whether stores that leave it to the application are kept in memory.
     pub(crate) in_memory_by_default: bool,
+    /// Whether stores that leave it to the application keep headers.
+    pub(crate) headers_by_default: bool,
     pub(crate) changelog: Option<ChangelogPartition>,
     /// True where the changelog is the source topic itself: writes are not logged.
     pub(crate) source_is_changelog: bool,
@@ -262,6 +264,9 @@ impl ChangeLog {
         headers: &Headers,
     ) -> Result<(), StreamsError> {
         let Some(target) = &self.target else { return Ok(()) };
+        if timestamp.is_some_and(|timestamp| timestamp < 0) {
+            return Err(negative(timestamp));
+        }
         self.task.collector().borrow_mut().send(crate::collector::OutputRecord {
             topic: target.topic,
             partition: Some(target.partition.partition),
@@ -276,4 +281,10 @@ impl ChangeLog {
     pub fn partition(&self) -> Option<&TopicPartition> {
         self.target.as_ref().map(|target| &target.partition)
     }
+}
+
+#[cold]
+fn negative(timestamp: Option<Timestamp>) -> StreamsError {
+    let message = format!("the time {} of a change is negative, no changelog can hold it", timestamp.unwrap_or(-1));
+    StreamsError::new(ErrorKind::InvalidArgument, message)
 }

@@ -11,7 +11,7 @@ use crate::serde::{Serde, SerdeRef};
 use crate::store::api::{StateStore, StoreContext, ValueAndTimestamp};
 use crate::store::key_value::KeyValueStore;
 use crate::store::session::SessionStore;
-use crate::store::value::{PlainFormat, TimestampedFormat, ValueFormat};
+use crate::store::value::{PlainFormat, TimeForgottenFormat, TimestampedFormat, ValueFormat};
 use crate::store::window::WindowStore;
 
 /// Where a store's bytes live.
@@ -120,6 +120,17 @@ impl Stores {
         KeyValueStoreBuilder { common: Common::new(name), key: key.into_ref(), format }
     }
 
+    /// As [`Stores::timestamped_key_value`], but the time of an update goes to the changelog only: what is read back from the store has the
+    /// time -1. It is what Kafka Streams makes of a table in a store without timestamps.
+    pub fn untimed_key_value<K: 'static, V: Clone + 'static>(
+        name: impl Into<String>,
+        key: impl Serde<K> + 'static,
+        value: impl Serde<V> + 'static,
+    ) -> KeyValueStoreBuilder<K, ValueAndTimestamp<V>> {
+        let format: Arc<dyn ValueFormat<ValueAndTimestamp<V>>> = Arc::new(TimeForgottenFormat(value.into_ref()));
+        KeyValueStoreBuilder { common: Common::new(name), key: key.into_ref(), format }
+    }
+
     /// A window store of windows of `window_size_ms`, kept for `retention_ms` of stream time.
     pub fn window<K: 'static, V: Clone + 'static>(
         name: impl Into<String>,
@@ -141,6 +152,18 @@ impl Stores {
         value: impl Serde<V> + 'static,
     ) -> WindowStoreBuilder<K, ValueAndTimestamp<V>> {
         let format: Arc<dyn ValueFormat<ValueAndTimestamp<V>>> = Arc::new(TimestampedFormat(value.into_ref()));
+        WindowStoreBuilder::new(name, retention_ms, window_size_ms, key.into_ref(), format)
+    }
+
+    /// As [`Stores::timestamped_window`], but the time of an update is forgotten as in [`Stores::untimed_key_value`].
+    pub fn untimed_window<K: 'static, V: Clone + 'static>(
+        name: impl Into<String>,
+        retention_ms: i64,
+        window_size_ms: i64,
+        key: impl Serde<K> + 'static,
+        value: impl Serde<V> + 'static,
+    ) -> WindowStoreBuilder<K, ValueAndTimestamp<V>> {
+        let format: Arc<dyn ValueFormat<ValueAndTimestamp<V>>> = Arc::new(TimeForgottenFormat(value.into_ref()));
         WindowStoreBuilder::new(name, retention_ms, window_size_ms, key.into_ref(), format)
     }
 
@@ -171,6 +194,10 @@ pub(crate) struct Common {
     pub(crate) caching: bool,
     /// Whether changelog records carry the headers of the record being processed.
     pub(crate) logs_headers: bool,
+    /// Whether `dsl.store.format` says what is kept.
+    pub(crate) application_format: bool,
+    /// How many entries there may be; then the one not used for longest goes.
+    pub(crate) entries_max: Option<usize>,
 }
 
 impl Common {
@@ -182,6 +209,8 @@ impl Common {
             logging: Logging::default(),
             caching: false,
             logs_headers: false,
+            application_format: false,
+            entries_max: None,
         }
     }
 }
@@ -229,6 +258,14 @@ macro_rules! common_options {
                 self.with_storage(Storage::InMemory)
             }
 
+            /// Keeps headers, where it is persistent, if the application's `dsl.store.format` is `HEADERS`. As in Kafka Streams 4.3, what the
+            /// DSL writes has none; what differs is that a deletion's changelog record carries the headers of the record that deleted.
+            #[must_use]
+            pub fn with_application_format(mut self) -> Self {
+                self.common.application_format = true;
+                self
+            }
+
             /// With the write-back cache, or (the default) without.
             #[must_use]
             pub fn with_caching(mut self, caching: bool) -> Self {
@@ -258,6 +295,15 @@ common_options!(WindowStoreBuilder);
 common_options!(SessionStoreBuilder);
 
 impl<K, V> KeyValueStoreBuilder<K, V> {
+    /// Keeps at most `entries` of them (at least one), in memory: one more, and the entry read or written the longest ago goes. Of a
+    /// store without timestamps, that is logged as a deletion, as in Kafka Streams.
+    #[must_use]
+    pub fn with_max_entries(mut self, entries: usize) -> Self {
+        self.common.storage = Storage::InMemory;
+        self.common.entries_max = Some(entries.max(1));
+        self
+    }
+
     /// Gives changelog records the headers of the record being processed, as Kafka Streams does for the subscriptions of foreign-key
     /// joins; they are not restored.
     #[must_use]

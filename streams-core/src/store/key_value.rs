@@ -82,6 +82,11 @@ impl<K: 'static, V: Clone + 'static> KeyValueStore<K, V> {
         })
     }
 
+    /// Whether it keeps headers, as `dsl.store.format` says.
+    pub fn keeps_headers(&self) -> bool {
+        self.layer.keeps_headers()
+    }
+
     /// Whether updates are held back in a cache.
     pub fn is_cached(&self) -> bool {
         self.cache.is_some()

@@ -1,19 +1,22 @@
 //! The layers below the typed facade and its cache, in bytes: changelog, pending layer, byte store. For key-value
 //! stores; `segmented` has those of windows and sessions.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use base::{Offset, Timestamp, TopicPartition};
 use parking_lot::RwLock;
 use protocol::record::Headers;
-use storage::state::{ByteIterator, ByteStore, Direction, MergedIterator, StateError, StateErrorKind, StoreSpec};
+use storage::state::{
+    Backend, ByteIterator, ByteStore, Direction, MergedIterator, StateError, StateErrorKind, StoreSpec,
+};
 
 use crate::collector::ChangelogPartition;
 use crate::error::{ErrorKind, StreamsError};
 use crate::store::api::{ChangeLog, RestoreRecord, StoreContext};
 use crate::store::builder::{Common, Storage};
 use crate::store::pending::Pending;
+use crate::store::recency::Recency;
 use crate::store::value::FormatKind;
 
 /// Says which store failed, and what the task can do about it.
@@ -34,6 +37,16 @@ pub(crate) fn backend(common: &Common, context: &StoreContext) -> storage::state
     }
 }
 
+/// Whether a store keeps headers because the application says so.
+pub(crate) fn keeps_headers(common: &Common, context: &StoreContext) -> bool {
+    let in_memory = match common.storage {
+        Storage::InMemory => true,
+        Storage::Application => context.in_memory_by_default,
+        Storage::Persistent => false,
+    };
+    common.application_format && context.headers_by_default && !in_memory
+}
+
 /// The byte store: the task's own, or one that other threads read.
 enum Bytes {
     Own(RefCell<Box<dyn ByteStore>>),
@@ -47,6 +60,11 @@ pub(crate) struct Layer {
     changelog: Option<ChangelogPartition>,
     format: FormatKind,
     logs_headers: bool,
+    /// Whether changelog records of deletions carry the headers of the record being processed.
+    keeps_headers: bool,
+    recency: Option<RefCell<Recency>>,
+    /// In a test driver: puts and deletions, of which RocksDB would make its estimate.
+    estimate: Option<Cell<(u64, u64)>>,
     task: std::rc::Rc<crate::task::shared::TaskShared>,
     bytes: Bytes,
     pending: RefCell<Pending>,
@@ -66,14 +84,17 @@ impl Layer {
     ) -> Result<Self, StreamsError> {
         let directory = context.task_directory();
         let spec = StoreSpec { name: &common.name, task_directory: &directory, format: format_name };
-        let bytes =
-            backend(common, context).open_key_value(&spec).map_err(|error| store_failed(&common.name, error))?;
+        let backend = backend(common, context);
+        let bytes = backend.open_key_value(&spec).map_err(|error| store_failed(&common.name, error))?;
         Ok(Self {
             name: Arc::clone(&common.name),
             log: context.change_log(),
             changelog: context.changelog.clone().filter(|_| !context.is_global),
             format,
             logs_headers: common.logs_headers,
+            keeps_headers: keeps_headers(common, context),
+            estimate: matches!(backend, Backend::MemoryAsDisk).then(Cell::default),
+            recency: common.entries_max.map(|max| RefCell::new(Recency::new(max))),
             task: std::rc::Rc::clone(&context.task),
             bytes: if context.is_global {
                 Bytes::Global(Arc::new(RwLock::new(bytes)))
@@ -118,6 +139,9 @@ impl Layer {
     /// Calls `read` with the local value of `key`; returns whether there is one.
     #[inline]
     pub(crate) fn get_with(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool, StreamsError> {
+        if let Some(recency) = &self.recency {
+            recency.borrow_mut().touch(key);
+        }
         if let Some(value) = self.pending.borrow().get(key) {
             if let Some(value) = value {
                 read(value);
@@ -127,28 +151,57 @@ impl Layer {
         self.read(|bytes| bytes.get_with(key, read))
     }
 
-    /// Logs a change and keeps it for the next commit. `local` is the value as the store keeps it.
+    /// Keeps a change for the next commit, and logs it. `written` is the value as its format has written it.
     #[inline]
-    pub(crate) fn put(&self, key: &[u8], local: Option<&[u8]>) -> Result<(), StreamsError> {
-        if self.log.is_on() {
-            let (value, timestamp) = match local {
-                Some(local) => {
-                    let (value, timestamp) = self.format.split(local);
-                    (Some(value), timestamp)
-                }
-                None => (None, None),
-            };
-            let timestamp = timestamp.unwrap_or_else(|| self.task.context_timestamp());
-            let headers = if self.logs_headers { self.task.context_headers() } else { Headers::default() };
-            self.log.append(key, value, Some(timestamp), &headers).map_err(|error| error.in_store(&self.name))?;
-        }
+    pub(crate) fn put(&self, key: &[u8], written: Option<&[u8]>) -> Result<(), StreamsError> {
+        let stored = written.map(|written| self.format.stored(written));
         match &self.bytes {
-            Bytes::Own(_) => {
-                self.pending.borrow_mut().put(key, local);
-                Ok(())
-            }
-            Bytes::Global(_) => self.write(|bytes| bytes.write(&mut std::iter::once((key, local)), &[])),
+            Bytes::Own(_) => self.pending.borrow_mut().put(key, stored),
+            Bytes::Global(_) => self.write(|bytes| bytes.write(&mut std::iter::once((key, stored)), &[]))?,
         }
+        if let Some(estimate) = &self.estimate {
+            let (puts, deletions) = estimate.get();
+            let is_put = u64::from(written.is_some());
+            estimate.set((puts + is_put, deletions + 1 - is_put));
+        }
+        if self.recency.is_some() {
+            self.make_room(key, written.is_some())?;
+        }
+        if !self.log.is_on() {
+            return Ok(());
+        }
+        let (value, timestamp) = match written {
+            Some(written) => {
+                let (value, timestamp) = self.format.split(written);
+                (Some(value), timestamp)
+            }
+            None => (None, None),
+        };
+        let timestamp = timestamp.unwrap_or_else(|| self.task.context_timestamp());
+        let with_headers = self.logs_headers || (self.keeps_headers && value.is_none());
+        let headers = if with_headers { self.task.context_headers() } else { Headers::default() };
+        self.log(key, value, Some(timestamp), &headers)
+    }
+
+    /// In a bounded store: notes that `key` was written or deleted, and lets go of another for it.
+    #[cold]
+    fn make_room(&self, key: &[u8], is_written: bool) -> Result<(), StreamsError> {
+        let Some(recency) = &self.recency else { return Ok(()) };
+        if !is_written {
+            recency.borrow_mut().remove(key);
+            return Ok(());
+        }
+        let Some(eldest) = recency.borrow_mut().insert(key) else { return Ok(()) };
+        self.put_local(&eldest, None);
+        if self.format == FormatKind::Plain {
+            self.log(&eldest, None, Some(self.task.context_timestamp()), &Headers::default())?;
+        }
+        Ok(())
+    }
+
+    /// Whether it keeps headers.
+    pub(crate) fn keeps_headers(&self) -> bool {
+        self.keeps_headers
     }
 
     /// Keeps a change for the next commit, without logging it.
@@ -209,7 +262,25 @@ impl Layer {
     }
 
     pub(crate) fn approximate_entries(&self) -> Result<u64, StreamsError> {
-        self.read(|bytes| bytes.approximate_entries())
+        if let Some(recency) = &self.recency {
+            return Ok(recency.borrow().len() as u64);
+        }
+        if let Some(estimate) = &self.estimate {
+            let (puts, deletions) = estimate.get();
+            return Ok(puts.saturating_sub(deletions));
+        }
+        let stored = self.read(|bytes| bytes.approximate_entries())?;
+        if self.is_persistent() {
+            return Ok(stored);
+        }
+        // In memory the number is exact: what waits for the commit counts.
+        let (mut came, mut gone) = (0, 0);
+        for (key, value) in self.pending.borrow().iter() {
+            let is_stored = self.read(|bytes| bytes.get_with(key, &mut |_| {}))?;
+            came += u64::from(value.is_some() && !is_stored);
+            gone += u64::from(value.is_none() && is_stored);
+        }
+        Ok((stored + came).saturating_sub(gone))
     }
 
     pub(crate) fn is_persistent(&self) -> bool {
@@ -273,8 +344,25 @@ impl Layer {
             (Some(changelog), Some(offset)) => vec![(changelog.partition.clone(), offset)],
             _ => Vec::new(),
         };
-        let mut changes = changes.iter().map(|(key, value)| (key.as_slice(), value.clone().map(|place| &arena[place])));
-        self.write(|bytes| bytes.write(&mut changes, &offsets))
+        let mut batch = changes.iter().map(|(key, value)| (key.as_slice(), value.clone().map(|place| &arena[place])));
+        self.write(|bytes| bytes.write(&mut batch, &offsets))?;
+        self.bound_restored(changes.iter().map(|(key, value)| (key.as_slice(), value.is_some())))
+    }
+
+    /// In a bounded store: lets go of what restoring has put too much.
+    fn bound_restored<'a>(&self, restored: impl Iterator<Item = (&'a [u8], bool)>) -> Result<(), StreamsError> {
+        let Some(recency) = &self.recency else { return Ok(()) };
+        let mut recency = recency.borrow_mut();
+        let mut gone = Vec::new();
+        for (key, is_written) in restored {
+            if is_written {
+                gone.extend(recency.insert(key));
+            } else {
+                recency.remove(key);
+            }
+        }
+        gone.retain(|key| !recency.contains(key));
+        self.write(|bytes| bytes.write(&mut gone.iter().map(|key| (&**key, None)), &[]))
     }
 
     pub(crate) fn close(&self) -> Result<(), StreamsError> {
@@ -284,6 +372,9 @@ impl Layer {
 
     pub(crate) fn wipe(&self) -> Result<(), StreamsError> {
         self.pending.borrow_mut().clear();
+        if let Some(recency) = &self.recency {
+            recency.borrow_mut().clear();
+        }
         self.write(|bytes| bytes.wipe())
     }
 }

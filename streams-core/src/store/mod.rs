@@ -19,6 +19,7 @@ pub mod global;
 pub mod key_value;
 pub(crate) mod layer;
 pub(crate) mod pending;
+pub(crate) mod recency;
 pub(crate) mod segmented;
 pub mod session;
 pub mod stream_buffer;

@@ -19,7 +19,7 @@ use crate::store::api::{ChangeLog, Flushed, RestoreRecord, StoreContext};
 use crate::store::builder::Common;
 use crate::store::cache::{FlushEntry, NamedCache};
 use crate::store::key_value::Listener;
-use crate::store::layer::store_failed;
+use crate::store::layer::{keeps_headers, store_failed};
 use crate::store::pending::Pending;
 use crate::store::value::ValueFormat;
 use crate::task::shared::TaskShared;
@@ -42,6 +42,8 @@ pub(crate) struct Segmented<K, V, S> {
     window_size_ms: i64,
     /// Whether values of one key and start are kept side by side; their changelog records keep the input's headers.
     retain_duplicates: bool,
+    /// Whether changelog records of deletions carry the headers of the record being processed.
+    keeps_headers: bool,
     task: Rc<TaskShared>,
     log: ChangeLog,
     changelog: Option<ChangelogPartition>,
@@ -78,6 +80,7 @@ where
             kind: types.kind,
             window_size_ms: types.window_size_ms,
             retain_duplicates: types.retain_duplicates,
+            keeps_headers: keeps_headers(common, context),
             task: Rc::clone(&context.task),
             log: context.change_log(),
             changelog: context.changelog.clone(),
@@ -92,6 +95,10 @@ where
 
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(crate) fn keeps_headers(&self) -> bool {
+        self.keeps_headers
     }
 
     pub(crate) fn is_cached(&self) -> bool {
@@ -217,26 +224,27 @@ where
 
     /// Logs a change and keeps it for the next commit. One that has expired is logged, as in Kafka Streams, but not kept,
     /// and counted as dropped.
-    fn put_bytes(&self, plain: &[u8], local: Option<&[u8]>) -> Result<(), StreamsError> {
+    fn put_bytes(&self, plain: &[u8], written: Option<&[u8]>) -> Result<(), StreamsError> {
         let time = self.kind.parts(plain).map_or(-1, |parts| parts.time);
         let is_kept = self.store.borrow_mut().observe(time).map_err(|error| self.failed(error))?;
         if is_kept {
-            self.pending.borrow_mut().put(plain, local);
+            self.pending.borrow_mut().put(plain, written.map(|written| self.format.kind().stored(written)));
         } else {
             self.task.count_dropped();
         }
         if !self.log.is_on() {
             return Ok(());
         }
-        let (value, timestamp) = match local {
-            Some(local) => {
-                let (value, timestamp) = self.format.kind().split(local);
+        let (value, timestamp) = match written {
+            Some(written) => {
+                let (value, timestamp) = self.format.kind().split(written);
                 (Some(value), timestamp)
             }
             None => (None, None),
         };
         let timestamp = timestamp.unwrap_or_else(|| self.task.context_timestamp());
-        let headers = if self.retain_duplicates { self.task.context_headers() } else { Headers::default() };
+        let with_headers = self.retain_duplicates || (self.keeps_headers && value.is_none());
+        let headers = if with_headers { self.task.context_headers() } else { Headers::default() };
         self.log.append(plain, value, Some(timestamp), &headers).map_err(|error| error.in_store(&self.name))
     }
 

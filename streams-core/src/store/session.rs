@@ -43,6 +43,11 @@ impl<K: 'static, V: Clone + 'static> SessionStore<K, V> {
         Ok(Self { core: Segmented::new(common, context, types, bytes) })
     }
 
+    /// Whether it keeps headers, as `dsl.store.format` says.
+    pub fn keeps_headers(&self) -> bool {
+        self.core.keeps_headers()
+    }
+
     /// Whether updates are held back in a cache.
     pub fn is_cached(&self) -> bool {
         self.core.is_cached()

@@ -24,13 +24,15 @@ pub(crate) enum FormatKind {
     Plain,
     /// The 8-byte timestamp, which in the changelog is the record's.
     Timestamped,
+    /// Nothing: the timestamp goes to the changelog and is forgotten.
+    TimeForgotten,
 }
 
 impl FormatKind {
     /// Name kept with the store.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Plain => "plain",
+            Self::Plain | Self::TimeForgotten => "plain",
             Self::Timestamped => "timestamped",
         }
     }
@@ -39,9 +41,17 @@ impl FormatKind {
     #[inline]
     pub(crate) fn split(self, local: &[u8]) -> (&[u8], Option<Timestamp>) {
         match (self, local.split_first_chunk::<8>()) {
-            (Self::Timestamped, Some((timestamp, value))) => (value, Some(i64::from_be_bytes(*timestamp))),
+            (Self::Timestamped | Self::TimeForgotten, Some((timestamp, value))) => {
+                (value, Some(i64::from_be_bytes(*timestamp)))
+            }
             _ => (local, None),
         }
+    }
+
+    /// What is stored of a value that [`ValueFormat::write`] has written.
+    #[inline]
+    pub(crate) fn stored(self, written: &[u8]) -> &[u8] {
+        if self == Self::TimeForgotten { self.split(written).0 } else { written }
     }
 
     /// Appends the local form of a changelog value.
@@ -83,6 +93,32 @@ impl<V> ValueFormat<V> for PlainFormat<V> {
 
     fn kind(&self) -> FormatKind {
         FormatKind::Plain
+    }
+}
+
+/// The value alone, though it has a timestamp while it is cached; read back, its time is -1.
+pub(crate) struct TimeForgottenFormat<V>(pub(crate) SerdeRef<V>);
+
+impl<V> ValueFormat<ValueAndTimestamp<V>> for TimeForgottenFormat<V> {
+    fn write(&self, topic: &str, value: &ValueAndTimestamp<V>, out: &mut Vec<u8>) -> Result<(), SerdeError> {
+        out.extend_from_slice(&value.timestamp.to_be_bytes());
+        self.0.serialize(topic, no_headers(), &value.value, out)
+    }
+
+    fn read(&self, topic: &str, bytes: &[u8]) -> Result<ValueAndTimestamp<V>, SerdeError> {
+        Ok(ValueAndTimestamp { value: self.0.deserialize(topic, no_headers(), bytes)?, timestamp: -1 })
+    }
+
+    fn is_infallible(&self) -> bool {
+        self.0.is_infallible()
+    }
+
+    fn size_hint(&self, value: &ValueAndTimestamp<V>) -> usize {
+        self.0.size_hint(&value.value) + 8
+    }
+
+    fn kind(&self) -> FormatKind {
+        FormatKind::TimeForgotten
     }
 }
 

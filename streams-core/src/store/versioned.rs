@@ -259,7 +259,7 @@ impl<K: 'static, V: 'static> VersionedKeyValueStore<K, V> {
     /// As in Kafka Streams, a version that ended in a later segment of time than that of `to` is left out.
     ///
     /// # Errors
-    /// As [`VersionedKeyValueStore::put`].
+    /// As [`VersionedKeyValueStore::put`]; [`ErrorKind::InvalidArgument`] if `from` is after `to`.
     pub fn history(
         &self,
         key: &K,
@@ -269,6 +269,10 @@ impl<K: 'static, V: 'static> VersionedKeyValueStore<K, V> {
     ) -> Result<Vec<VersionedRecord<V>>, StreamsError> {
         let key = self.key_bytes(key)?;
         let (from, to) = (from.unwrap_or(Timestamp::MIN), to.unwrap_or(Timestamp::MAX));
+        if from > to {
+            let message = format!("a history from {from} to {to}, which lies before");
+            return Err(StreamsError::new(ErrorKind::InvalidArgument, message).in_store(&self.name));
+        }
         let mut found = self.with_versions(|versions, rows| versions.history(rows, &key, from, to))?;
         if is_newest_first {
             found.reverse();

@@ -47,6 +47,11 @@ impl<K: 'static, V: Clone + 'static> WindowStore<K, V> {
         Ok(Self { core, retain_duplicates: builder.retain_duplicates })
     }
 
+    /// Whether it keeps headers, as `dsl.store.format` says.
+    pub fn keeps_headers(&self) -> bool {
+        self.core.keeps_headers()
+    }
+
     /// Whether updates are held back in a cache.
     pub fn is_cached(&self) -> bool {
         self.core.is_cached()

@@ -51,6 +51,7 @@ pub(crate) fn open_stores(
             cache: Rc::clone(cache),
             backend: backend.clone(),
             in_memory_by_default: built.config().default_dsl_store() == Storage::InMemory,
+            headers_by_default: built.config().keeps_headers(),
             changelog,
             source_is_changelog: entry.source_topic.is_some(),
             is_global: entry.is_global,

@@ -57,6 +57,8 @@ pub(crate) struct Core {
     now: Now,
     /// The sub-topology, if it reads topics by pattern.
     patterns: Option<SubTopology>,
+    /// Stores that no processor is connected to.
+    unconnected: Vec<String>,
 }
 
 /// Stores are written once so much waits in memory.
@@ -112,6 +114,7 @@ impl TopologyTestDriver {
             metrics,
             now,
             patterns: None,
+            unconnected: topology.unconnected_stores(),
         };
         // What cannot be read from a global store's topic is skipped here, whatever the handler, as Kafka Streams' driver does.
         let lenient = config.with_deserialization_handler(LogAndContinue);
@@ -214,11 +217,11 @@ impl TopologyTestDriver {
         self.core.borrow().global_stores.key_value(name).ok()
     }
 
-    /// Names of all stores.
+    /// Names of all stores, also of those that no processor is connected to: they are never made.
     pub fn store_names(&self) -> Vec<String> {
         let core = self.core.borrow();
         let stores = core.task.iter().flat_map(Task::stores).chain(core.globals.iter().flat_map(GlobalTask::stores));
-        stores.map(|store| store.name().to_owned()).collect()
+        stores.map(|store| store.name().to_owned()).chain(core.unconnected.iter().cloned()).collect()
     }
 
     /// The metrics of the topology.
@@ -280,7 +283,7 @@ impl Core {
         headers: &Headers,
     ) -> Result<(), StreamsError> {
         if !self.enqueue(topic, key, value, timestamp, headers)? {
-            return Err(StreamsError::new(ErrorKind::IllegalState, format!("Unknown topic: {topic}")));
+            return Err(StreamsError::new(ErrorKind::InvalidArgument, format!("Unknown topic: {topic}")));
         }
         self.work()
     }

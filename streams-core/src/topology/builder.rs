@@ -554,6 +554,12 @@ impl Topology {
         self.stores.contains_key(name)
     }
 
+    /// Names of the stores that no processor is connected to: nothing makes them.
+    pub fn unconnected_stores(&self) -> Vec<String> {
+        let unconnected = self.stores.iter().filter(|(_, entry)| entry.users.is_empty());
+        unconnected.map(|(name, _)| name.clone()).collect()
+    }
+
     /// What kind of store was added under that name.
     pub fn store_kind(&self, name: &str) -> Option<StoreKind> {
         self.stores.get(name).map(|entry| entry.builder.kind())

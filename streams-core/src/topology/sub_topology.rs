@@ -117,23 +117,22 @@ impl BuiltTopology {
     /// Makes `topology` ready for the application of `config`.
     ///
     /// # Errors
-    /// The topology is empty or incomplete: no source, a store without user, a repartition topic without source.
+    /// The topology has no source, or was optimised with another configuration.
     pub fn new(topology: &Topology, config: &StreamsConfig) -> Result<Arc<Self>, StreamsError> {
         if !topology.nodes.iter().any(|node| matches!(node.kind, NodeKind::Source { .. })) {
             let message = "the topology has no source: nothing would ever be processed";
             return Err(StreamsError::new(ErrorKind::Topology, message));
         }
+        Self::made_ready(topology, config)
+    }
+
+    /// As [`BuiltTopology::new`], also of a topology without sources.
+    fn made_ready(topology: &Topology, config: &StreamsConfig) -> Result<Arc<Self>, StreamsError> {
         if let Some(made) = topology.optimization
             && made != config.topology_optimization()
         {
             let message = "topology.optimization is another than when the topology was built: give the configuration to StreamsBuilder::build_with";
             return Err(StreamsError::new(ErrorKind::Topology, message));
-        }
-        for (name, store) in &topology.stores {
-            if store.users.is_empty() {
-                let message = format!("store {name} is not connected to any processor");
-                return Err(StreamsError::new(ErrorKind::Topology, message));
-            }
         }
         let mut built = Self { topology: topology.clone(), config: config.clone(), subtopologies: Vec::new() };
         built.subtopologies = node_groups(topology).into_iter().map(|group| built.sub_topology(group)).collect();
@@ -141,12 +140,12 @@ impl BuiltTopology {
     }
 
     /// As [`BuiltTopology::new`], with all sub-topologies but the global ones made one, number 0: what the test driver runs
-    /// as one task.
+    /// as one task. It may be empty.
     ///
     /// # Errors
     /// As [`BuiltTopology::new`].
     pub(crate) fn merged(topology: &Topology, config: &StreamsConfig) -> Result<Arc<Self>, StreamsError> {
-        let mut built = Self::clone(&*Self::new(topology, config)?);
+        let mut built = Self::clone(&*Self::made_ready(topology, config)?);
         let mut all = NodeGroup { id: 0, nodes: Vec::new(), is_global: false };
         let mut groups = Vec::new();
         for group in node_groups(topology) {

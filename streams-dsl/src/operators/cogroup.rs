@@ -226,7 +226,7 @@ impl<K: Clone + 'static, A: Clone + 'static> CogroupedKStream<K, A> {
     /// Reports a problem with windows.
     fn fail(&self, problem: Option<String>) {
         if let (Some(problem), Some(input)) = (problem, self.inputs.first()) {
-            input.graph().fail(problem);
+            input.graph().refuse(problem);
         }
     }
 

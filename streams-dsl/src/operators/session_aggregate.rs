@@ -310,7 +310,7 @@ impl<K: Clone + 'static, V: Clone + 'static> SessionWindowedKStream<K, V> {
         let Some(settled) = settled else { return KTable::new(place, None, None, table) };
         let (windows, emit) = (self.windows, self.emit);
         if let Some(problem) = settled.retention_problem(windows.retention_ms()) {
-            graph.fail(problem);
+            graph.refuse(problem);
         }
         let key = SessionWindowedSerde::new(Arc::clone(&settled.key)).into_ref();
         let value = Arc::clone(&settled.value);

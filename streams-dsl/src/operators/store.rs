@@ -37,7 +37,7 @@ impl<K: 'static, V: Clone + 'static> SettledStore<K, V> {
     /// The key-value store of a table.
     pub(crate) fn key_value(&self) -> StoreBuilderRef {
         match self.materialized.kind {
-            TableKind::Timestamped => self.timestamped(),
+            TableKind::Timestamped | TableKind::Untimed | TableKind::Bounded { .. } => self.unversioned(),
             TableKind::Versioned { history_ms, segment_interval_ms } => self.versioned(history_ms, segment_interval_ms),
         }
     }
@@ -55,11 +55,20 @@ impl<K: 'static, V: Clone + 'static> SettledStore<K, V> {
         }
     }
 
-    fn timestamped(&self) -> StoreBuilderRef {
-        let Materialized { caching, logging, storage, .. } = &self.materialized;
-        let builder = Stores::timestamped_key_value(self.name.clone(), Arc::clone(&self.key), Arc::clone(&self.value))
-            .with_caching(*caching)
-            .with_storage(*storage);
+    fn unversioned(&self) -> StoreBuilderRef {
+        let Materialized { caching, logging, storage, kind, is_supplied, .. } = &self.materialized;
+        let (key, value) = (Arc::clone(&self.key), Arc::clone(&self.value));
+        let builder = match kind {
+            TableKind::Untimed => Stores::untimed_key_value(self.name.clone(), key, value),
+            _ => Stores::timestamped_key_value(self.name.clone(), key, value),
+        };
+        let mut builder = builder.with_caching(*caching).with_storage(*storage);
+        if let TableKind::Bounded { entries } = kind {
+            builder = builder.with_max_entries(*entries);
+        }
+        if !is_supplied {
+            builder = builder.with_application_format();
+        }
         match logging {
             Logging::Enabled(configs) => Arc::new(builder.with_logging(configs.clone())),
             Logging::Disabled => Arc::new(builder.without_logging()),
@@ -68,15 +77,22 @@ impl<K: 'static, V: Clone + 'static> SettledStore<K, V> {
 
     /// A timestamped window store for `windows`.
     pub(crate) fn windowed(&self, windows: &FixedWindows, emit: EmitStrategy) -> StoreBuilderRef {
-        let Materialized { caching, logging, storage, .. } = &self.materialized;
+        let Materialized { caching, logging, storage, kind, is_supplied, .. } = &self.materialized;
         let retention = self.retention_ms(windows.retention_ms());
         let (key, value) = (Arc::clone(&self.key), Arc::clone(&self.value));
-        let mut builder = Stores::timestamped_window(self.name.clone(), retention, windows.size_ms(), key, value)
-            .with_caching(*caching)
-            .with_storage(*storage);
+        let builder = match kind {
+            TableKind::Untimed => Stores::untimed_window(self.name.clone(), retention, windows.size_ms(), key, value),
+            _ => Stores::timestamped_window(self.name.clone(), retention, windows.size_ms(), key, value),
+        };
+        let mut builder = builder.with_caching(*caching).with_storage(*storage);
+        if !is_supplied {
+            builder = builder.with_application_format();
+        }
         if emit == EmitStrategy::OnWindowClose {
             let is_sliding = matches!(windows, FixedWindows::Sliding(_));
-            builder = builder.time_first(is_sliding).with_caching(*caching && !is_sliding);
+            // A store that is supplied is arranged as always; results then come by key within a segment of time.
+            builder = if *is_supplied { builder } else { builder.time_first(is_sliding) };
+            builder = builder.with_caching(*caching && !is_sliding);
         }
         match logging {
             Logging::Enabled(configs) => Arc::new(builder.with_logging(configs.clone())),
@@ -86,11 +102,14 @@ impl<K: 'static, V: Clone + 'static> SettledStore<K, V> {
 
     /// A session store for `windows`.
     pub(crate) fn sessions(&self, windows: &SessionWindows, emit: EmitStrategy) -> StoreBuilderRef {
-        let Materialized { caching, logging, storage, .. } = &self.materialized;
+        let Materialized { caching, logging, storage, is_supplied, .. } = &self.materialized;
         let retention = self.retention_ms(windows.retention_ms());
         let (key, value) = (Arc::clone(&self.key), Arc::clone(&self.value));
         let mut builder =
             Stores::session(self.name.clone(), retention, key, value).with_caching(*caching).with_storage(*storage);
+        if !is_supplied {
+            builder = builder.with_application_format();
+        }
         if emit == EmitStrategy::OnWindowClose {
             builder = builder.time_first(true).with_caching(false);
         }
@@ -106,7 +125,7 @@ impl<K: 'static, V: Clone + 'static> SettledStore<K, V> {
 
     /// What is wrong with the retention for windows that need `needed` ms, if anything.
     pub(crate) fn retention_problem(&self, needed: i64) -> Option<String> {
-        let given = self.materialized.retention_ms?;
+        let given = self.materialized.retention_ms.filter(|_| !self.materialized.is_supplied)?;
         (given < needed).then(|| {
             format!(
                 "store {}: a retention of {given} ms is too short for its windows and their grace, which need {needed} ms",

@@ -100,6 +100,7 @@ impl<K: Clone + 'static, V: Clone + 'static> SourceTable<K, V> {
                 storage: materialized.storage,
                 kind: materialized.kind,
                 retention_ms: None,
+                is_supplied: materialized.is_supplied,
                 is_given: materialized.is_given,
             },
         });

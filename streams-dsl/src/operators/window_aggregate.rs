@@ -278,10 +278,10 @@ impl<K: Clone + 'static, V: Clone + 'static> TimeWindowedKStream<K, V> {
         let Some(settled) = settled else { return KTable::new(place, None, None, table) };
         let (windows, emit) = (self.windows, self.emit);
         if let Some(problem) = settled.retention_problem(windows.retention_ms()) {
-            graph.fail(problem);
+            graph.refuse(problem);
         }
         if emit == EmitStrategy::OnWindowClose && matches!(windows, FixedWindows::Unlimited(_)) {
-            graph.fail(format!("{name}: unlimited windows do not close, so nothing would come out on window close"));
+            graph.refuse(format!("{name}: unlimited windows do not close, so nothing would come out on window close"));
         }
         let key = TimeWindowedSerde::new(Arc::clone(&settled.key), Some(windows.size_ms())).into_ref();
         let value = Arc::clone(&settled.value);

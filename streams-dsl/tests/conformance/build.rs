@@ -27,6 +27,9 @@ mod windows;
 
 use options::{TopicOf, add_store, call, consumed, key_of, materialized, partitioner, store, test};
 
+/// Why a step is not performed that the types of the DSL rule out.
+pub const DOES_NOT_COMPILE: &str = "does not compile";
+
 /// What the steps before have made.
 pub struct Env {
     pub builder: StreamsBuilder,

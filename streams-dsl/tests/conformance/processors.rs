@@ -96,6 +96,8 @@ pub struct CatalogueProcessor {
     spec: Json,
     name: String,
     stores: Vec<Store>,
+    /// Why a store is not there; told at the first record, when Kafka Streams would look for it.
+    missing: Option<String>,
     schedules: Vec<ScheduleId>,
     ticks: i64,
     map: Option<Unary>,
@@ -127,7 +129,7 @@ impl CatalogueProcessor {
         let name = spec[0].as_str().unwrap().to_owned();
         let map = if name == "p_map" { unary(&spec[1]).ok() } else { None };
         let test = if name == "p_route" { predicate(&spec[1]).ok() } else { None };
-        Self { spec, name, stores: Vec::new(), schedules: Vec::new(), ticks: 0, map, test }
+        Self { spec, name, stores: Vec::new(), missing: None, schedules: Vec::new(), ticks: 0, map, test }
     }
 
     fn argument(&self, index: usize) -> &str {
@@ -244,7 +246,13 @@ impl CatalogueProcessor {
             } else if let Ok(store) = ctx.global_store(name) {
                 Store::GlobalTable(store)
             } else {
-                Store::Session(ctx.session_store(name)?)
+                match ctx.session_store(name) {
+                    Ok(store) => Store::Session(store),
+                    Err(error) => {
+                        self.missing = Some(error.to_string());
+                        break;
+                    }
+                }
             };
             self.stores.push(store);
         }
@@ -266,6 +274,9 @@ impl CatalogueProcessor {
     }
 
     fn one(&mut self, mut record: Record<Value, Value>, ctx: &Ctx<'_>) -> Result<(), BoxError> {
+        if let Some(missing) = &self.missing {
+            return Err(missing.as_str().into());
+        }
         let timestamp = record.timestamp;
         let key = || record.key.clone().ok_or_else(|| BoxError::from("null key"));
         match self.name.as_str() {

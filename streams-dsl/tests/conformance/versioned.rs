@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 use streams_core::store::{VersionedKeyValueStore, VersionedPut, VersionedRecord};
-use streams_core::{BoxError, TopologyTestDriver};
+use streams_core::{BoxError, StreamsError, TopologyTestDriver};
 
 use crate::value::{self, Dynamic, Value};
 
@@ -10,7 +10,7 @@ fn read_from<V: Dynamic>(
     store: &VersionedKeyValueStore<Value, V>,
     key: &Value,
     action: &Json,
-) -> Result<Json, BoxError> {
+) -> Result<Json, StreamsError> {
     let time = |field: &str| action[field].as_i64();
     let shown =
         |found: &VersionedRecord<V>| json!({ "v": value::json(&found.value.to_value()), "ts": found.timestamp });
@@ -33,7 +33,7 @@ fn read_from<V: Dynamic>(
 }
 
 /// What a `versioned.` action reads; `None` if there is no such store.
-pub fn read(driver: &TopologyTestDriver, key: &Value, action: &Json) -> Option<Result<Json, BoxError>> {
+pub fn read(driver: &TopologyTestDriver, key: &Value, action: &Json) -> Option<Result<Json, StreamsError>> {
     let name = action["store"].as_str()?;
     if let Some(store) = driver.store::<VersionedKeyValueStore<Value, Value>>(name) {
         return Some(read_from(&store, key, action));

@@ -1,7 +1,7 @@
 //! A task's commit: whether one is needed, what it covers, and writing the stores after it.
 
 use super::{CommitOffset, Mark, Task};
-use crate::error::StreamsError;
+use crate::error::{ErrorKind, StreamsError};
 use crate::task::TaskState;
 use crate::task::metadata::CommitMetadata;
 
@@ -55,7 +55,7 @@ impl Task {
     /// As [`Task::process`].
     pub fn flush_caches(&mut self) -> Result<(), StreamsError> {
         for store in &self.stores {
-            store.flush_cache().map_err(|error| error.in_store(store.name()).in_task(self.shared.id()))?;
+            store.flush_cache().map_err(|error| failed_flush(error, store.name()).in_task(self.shared.id()))?;
         }
         Ok(())
     }
@@ -123,5 +123,15 @@ impl Task {
             }
         }
         Ok(())
+    }
+}
+
+/// What downstream fails with while a cache is flushed is a failure of the store, as in Kafka Streams; whether the task can go on is not.
+fn failed_flush(error: StreamsError, store: &str) -> StreamsError {
+    match error.kind() {
+        ErrorKind::Store | ErrorKind::TaskCorrupted | ErrorKind::TaskMigrated | ErrorKind::Unavailable => {
+            error.in_store(store)
+        }
+        _ => StreamsError::caused_by(ErrorKind::Store, error).in_store(store),
     }
 }

@@ -156,7 +156,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         let (supplier, stores) = (at_record_time(table), table.table.lookup_stores());
         let grace = match joined.grace_ms {
             Some(_) if !table.is_versioned() => {
-                graph.fail(format!("{name}: a table must be versioned to be joined with a grace period"));
+                graph.refuse(format!("{name}: a table must be versioned to be joined with a grace period"));
                 None
             }
             Some(grace_ms) => {

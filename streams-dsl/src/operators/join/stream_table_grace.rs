@@ -35,7 +35,7 @@ impl<K: Clone + 'static, V: Clone + 'static> Grace<K, V> {
                     "{name}: store {store} keeps {history_retention_ms} ms of history, less than the grace period of {} ms",
                     self.grace_ms
                 );
-                return Err(StreamsError::new(ErrorKind::Topology, message));
+                return Err(StreamsError::new(ErrorKind::InvalidArgument, message));
             }
         }
         let (grace_ms, buffer) = (self.grace_ms, self.buffer.clone());

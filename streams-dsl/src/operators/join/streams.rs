@@ -174,7 +174,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
     ) -> KStream<K, R> {
         let graph = &self.place.graph;
         if let Some(problem) = windows.problem() {
-            graph.fail(problem);
+            graph.refuse(problem);
         }
         let remedy = "StreamJoined::with(key serde, left serde, right serde)";
         let name = joined.name.clone().or_else(|| self.place.next_name.clone());

@@ -29,8 +29,12 @@ pub(super) fn materialized<K: Dynamic, V: Dynamic>(
     }
     match str_of(mat, "type") {
         None => {}
-        Some("rocksdb" | "dsl_rocksdb") => result = result.persistent(),
-        Some("memory" | "dsl_memory") => result = result.in_memory(),
+        Some("dsl_rocksdb") => result = result.persistent(),
+        Some("dsl_memory") => result = result.in_memory(),
+        Some("rocksdb") => result = result.persistent().as_supplied(),
+        Some("memory") => result = result.in_memory().as_supplied(),
+        Some("plain") => result = result.persistent().without_timestamps().as_supplied(),
+        Some("lru") => result = result.with_max_entries(mat["max"].as_u64().unwrap() as usize).as_supplied(),
         Some("versioned") => {
             let mut versioned =
                 Materialized::versioned(str_of(mat, "name").unwrap(), mat["history_ms"].as_i64().unwrap());
@@ -172,7 +176,7 @@ pub(super) fn store(def: &Json) -> Result<StoreBuilderRef, Skip> {
     let number = |field: &str| def[field].as_i64().unwrap_or(0);
     let in_memory = match str_of(def, "backing") {
         None | Some("rocksdb") => false,
-        Some("memory") => true,
+        Some("memory" | "lru") => true,
         Some(other) => return Err(Skip(format!("backing {other}"))),
     };
     macro_rules! add {
@@ -189,6 +193,9 @@ pub(super) fn store(def: &Json) -> Result<StoreBuilderRef, Skip> {
     }
     let (retention, size) = (number("retention_ms"), number("size_ms"));
     Ok(match str_of(def, "type").unwrap() {
+        "kv" if def["backing"] == "lru" => {
+            add!(Stores::key_value::<Value, Value>(name, key, value).with_max_entries(number("max") as usize))
+        }
         "kv" => add!(Stores::key_value::<Value, Value>(name, key, value)),
         "versioned" => {
             let mut builder = Stores::versioned_key_value::<Value, Value>(name, number("history_ms"), key, value);

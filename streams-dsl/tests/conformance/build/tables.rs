@@ -13,6 +13,7 @@ use streams_dsl::{
 use super::options::{call, key_of, materialized, partitioner};
 use super::{Env, Node, Table, op, skip, str_of, stream, table, types};
 use crate::Skip;
+use crate::build::DOES_NOT_COMPILE;
 use crate::functions::{Binary, aggregator, initializer, joiner, kv, predicate, reducer, unary};
 use crate::value::{Dynamic, DynamicSerde, Value};
 
@@ -139,8 +140,7 @@ fn suppress<K: Dynamic, V: Dynamic>(named: &KTable<K, V>, step: &Json) -> Result
     }
     match (named as &dyn Any).downcast_ref::<KTable<Windowed<Value>, V>>() {
         Some(named) => table(named.suppress(Suppressed::until_window_closes(strict(&step["buffer"])))),
-        // Does not compile.
-        None => Err(Skip("until_window_closes without windows".to_owned())),
+        None => Err(Skip(DOES_NOT_COMPILE.to_owned())),
     }
 }
 
