@@ -78,6 +78,13 @@ pub trait Serde<T>: Send + Sync {
         size_of_val(value)
     }
 
+    /// The part of a serialised key by which a sink chooses the partition, where that is not all of it: windowed keys go where the keys in
+    /// them go. `None` leaves the choice to the producer.
+    fn partition_bytes<'a>(&self, serialized: &'a [u8]) -> Option<&'a [u8]> {
+        let _ = serialized;
+        None
+    }
+
     /// This serde, ready to be shared.
     fn into_ref(self) -> SerdeRef<T>
     where
@@ -105,6 +112,10 @@ impl<T> Serde<T> for SerdeRef<T> {
 
     fn size_hint(&self, value: &T) -> usize {
         (**self).size_hint(value)
+    }
+
+    fn partition_bytes<'a>(&self, serialized: &'a [u8]) -> Option<&'a [u8]> {
+        (**self).partition_bytes(serialized)
     }
 
     fn into_ref(self) -> SerdeRef<T> {
@@ -471,6 +482,10 @@ impl<K> Serde<Windowed<K>> for TimeWindowedSerde<K> {
         self.key.is_infallible()
     }
 
+    fn partition_bytes<'a>(&self, serialized: &'a [u8]) -> Option<&'a [u8]> {
+        serialized.get(..serialized.len().saturating_sub(8))
+    }
+
     fn size_hint(&self, value: &Windowed<K>) -> usize {
         self.key.size_hint(&value.key) + 8
     }
@@ -498,6 +513,10 @@ impl<K> Serde<Windowed<K>> for SessionWindowedSerde<K> {
 
     fn is_infallible(&self) -> bool {
         self.key.is_infallible()
+    }
+
+    fn partition_bytes<'a>(&self, serialized: &'a [u8]) -> Option<&'a [u8]> {
+        serialized.get(..serialized.len().saturating_sub(16))
     }
 
     fn size_hint(&self, value: &Windowed<K>) -> usize {

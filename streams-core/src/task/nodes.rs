@@ -92,7 +92,11 @@ pub(crate) fn build_nodes(
                 receivers.insert(index, factory.build(seed, &resolve));
             }
             NodeKind::Processor { stores: names, factory } => {
-                seed.stores = stores.iter().filter(|store| names.contains(store.name())).map(Rc::clone).collect();
+                seed.stores = stores
+                    .iter()
+                    .filter(|store| names.iter().any(|name| name == store.name()))
+                    .map(Rc::clone)
+                    .collect();
                 let (receive, handle) = factory.build(seed, &children)?;
                 receivers.insert(index, receive);
                 processors.push((index as u32, Arc::clone(&node.name), handle));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use base::PartitionId;
 use base::hash::HashMap;
+use protocol::record::partition_for_key;
 
 use crate::collector::{OutputRecord, TopicHandle};
 use crate::error::{BoxError, ErrorKind, StreamsError};
@@ -39,6 +40,7 @@ pub(crate) struct SinkNode<K, V> {
     key: SerdeRef<K>,
     value: SerdeRef<V>,
     partitioner: Option<Arc<dyn StreamPartitioner<K, V>>>,
+    by_whole_key: bool,
     targets: Targets<K, V>,
 }
 
@@ -67,6 +69,7 @@ impl<K, V> SinkNode<K, V> {
             key: Arc::clone(&options.key),
             value: Arc::clone(&options.value),
             partitioner: options.partitioner.clone(),
+            by_whole_key: options.by_whole_key,
             targets,
         }
     }
@@ -84,6 +87,7 @@ impl<K, V> SinkNode<K, V> {
         }
         let key = record.key.as_ref().map(|_| key.as_slice());
         let value = record.value.as_ref().map(|_| value.as_slice());
+        let part = key.filter(|_| !self.by_whole_key).and_then(|key| self.key.partition_bytes(key));
         let mut collector = self.task.collector().borrow_mut();
         let mut output = OutputRecord {
             topic: target.handle,
@@ -93,10 +97,12 @@ impl<K, V> SinkNode<K, V> {
             timestamp: Some(record.timestamp),
             headers: &record.headers,
         };
+        let mut partitions = || collector.partition_count(target.handle).unwrap_or(1);
         let choice = match &self.partitioner {
-            None => PartitionChoice::Default,
+            None => part
+                .map_or(PartitionChoice::Default, |part| PartitionChoice::One(partition_for_key(part, partitions()))),
             Some(partitioner) => {
-                let partitions = collector.partition_count(target.handle).unwrap_or(1);
+                let partitions = partitions();
                 partitioner.partitions(&target.name, record.key.as_ref(), record.value.as_ref(), partitions)
             }
         };

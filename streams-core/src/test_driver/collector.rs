@@ -11,10 +11,15 @@ use crate::error::StreamsError;
 /// A record that was sent, owned.
 #[derive(Clone, Debug)]
 pub(crate) struct Produced {
+    /// How many were sent before it.
+    pub(crate) order: u64,
     pub(crate) topic: TopicHandle,
+    pub(crate) partition: Option<PartitionId>,
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) value: Option<Vec<u8>>,
     pub(crate) timestamp: Timestamp,
+    /// Whether it came without a timestamp and got that of the clock.
+    pub(crate) is_stamped: bool,
     pub(crate) headers: Headers,
 }
 
@@ -22,6 +27,7 @@ pub(crate) struct Produced {
 #[derive(Default)]
 pub(crate) struct MemoryCollector {
     topics: Vec<(String, Offset)>,
+    count: u64,
     pub(crate) sent: VecDeque<Produced>,
     /// Stamps records that come without time.
     pub(crate) wall_clock: Timestamp,
@@ -55,12 +61,16 @@ impl Collector for MemoryCollector {
             *next += 1;
         }
         self.sent.push_back(Produced {
+            order: self.count,
             topic: record.topic,
+            partition: record.partition,
             key: record.key.map(<[u8]>::to_vec),
             value: record.value.map(<[u8]>::to_vec),
             timestamp: record.timestamp.unwrap_or(self.wall_clock),
+            is_stamped: record.timestamp.is_none(),
             headers: record.headers.clone(),
         });
+        self.count += 1;
         Ok(())
     }
 

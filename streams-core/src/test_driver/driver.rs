@@ -21,7 +21,7 @@ use crate::store::{GlobalKeyValueStore, GlobalStores, KeyValueStore, SessionStor
 use crate::store::{TimestampedKeyValueStore, TimestampedWindowStore, WindowStore};
 use crate::task::{GlobalTask, Task, TaskId, TaskSeams};
 use crate::test_driver::collector::{MemoryCollector, Produced};
-use crate::test_driver::{TestInputTopic, TestOutputTopic};
+use crate::test_driver::{ProducedRecord, TestInputTopic, TestOutputTopic};
 use crate::topology::{BuiltTopology, SubTopology, Topology};
 
 /// Runs a topology in memory for tests.
@@ -224,6 +224,24 @@ impl TopologyTestDriver {
         stores.map(|store| store.name().to_owned()).chain(core.unconnected.iter().cloned()).collect()
     }
 
+    /// Everything that was sent to any topic, sinks, repartition topics and changelogs, and not read yet, in the order in which it was
+    /// sent. Takes it: output topics do not have it any more.
+    ///
+    /// ```
+    /// # use streams_core::{SinkOptions, SourceOptions, StreamsConfig, Topology, TopologyTestDriver};
+    /// # let mut topology = Topology::new();
+    /// # topology.add_source("source", SourceOptions::<String, i64>::default(), ["in"])?;
+    /// # topology.add_sink("sink", SinkOptions::<String, i64>::default(), "copies", &["source"])?;
+    /// # let driver = TopologyTestDriver::new(&topology, StreamsConfig::new("test"))?;
+    /// driver.input_topic::<String, i64>("in").pipe_at("a".to_owned(), 1, 7)?;
+    /// let produced = driver.take_produced();
+    /// assert_eq!((produced[0].topic.as_str(), produced[0].timestamp), ("copies", Some(7)));
+    /// # Ok::<(), streams_core::StreamsError>(())
+    /// ```
+    pub fn take_produced(&self) -> Vec<ProducedRecord> {
+        self.core.borrow_mut().take_all()
+    }
+
     /// The metrics of the topology.
     pub fn metrics(&self) -> Metrics {
         self.core.borrow().metrics.clone()
@@ -383,6 +401,21 @@ impl Core {
 
     pub(crate) fn output_len(&self, topic: &str) -> usize {
         self.outputs.get(topic).map_or(0, VecDeque::len)
+    }
+
+    fn take_all(&mut self) -> Vec<ProducedRecord> {
+        let mut all: Vec<Produced> = self.outputs.values_mut().flat_map(|queue| queue.drain(..)).collect();
+        all.sort_unstable_by_key(|produced| produced.order);
+        let collector = self.collector.borrow();
+        let record = |produced: Produced| ProducedRecord {
+            topic: collector.name(produced.topic).to_owned(),
+            partition: produced.partition,
+            key: produced.key,
+            value: produced.value,
+            timestamp: Some(produced.timestamp).filter(|_| !produced.is_stamped),
+            headers: produced.headers,
+        };
+        all.into_iter().map(record).collect()
     }
 
     pub(crate) fn take_output(&mut self, topic: &str) -> Option<Produced> {

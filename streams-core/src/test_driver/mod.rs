@@ -5,7 +5,9 @@ mod collector;
 mod driver;
 mod input_topic;
 mod output_topic;
+mod produced;
 
 pub use driver::TopologyTestDriver;
 pub use input_topic::TestInputTopic;
 pub use output_topic::TestOutputTopic;
+pub use produced::ProducedRecord;

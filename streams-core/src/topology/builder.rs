@@ -1,7 +1,7 @@
 //! Builds a topology by name. Nothing here is typed any more once a node is added; a mismatch between a node and its
 //! parents is found when the node is added, and names both with their types.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::error::{ErrorKind, StreamsError};
@@ -188,7 +188,7 @@ impl Topology {
         }
         let stores = supplier.stores();
         let factory = Arc::new(TypedProcessor::<_, P, KIn, VIn, KOut, VOut>::new(supplier));
-        self.add_node(name, NodeKind::Processor { stores: BTreeSet::new(), factory }, parents)?;
+        self.add_node(name, NodeKind::Processor { stores: Vec::new(), factory }, parents)?;
         for store in stores {
             self.add_shared_state_store(store, &[name])?;
         }
@@ -347,7 +347,8 @@ impl Topology {
             let NodeKind::Processor { stores, .. } = &mut self.nodes[index].kind else {
                 return Err(invalid(format!("{processor} is a source or sink and cannot use store {store}")));
             };
-            if stores.insert((*store).to_owned()) {
+            if !stores.iter().any(|known| known == store) {
+                stores.push((*store).to_owned());
                 entry.users.push(index);
             }
         }

@@ -2,67 +2,17 @@
 //!
 //! Nodes are listed by the size of what is below them, largest first, then by name. The lists behind the arrows use the
 //! same order, but the JVM fills them while the sizes are still growing, walking a hash map keyed by name; so their
-//! order follows Java's string hashes. `JavaSet` walks as that map does.
+//! order follows Java's string hashes and the shape of its trees ([`java_order`](super::java_order)).
+
+use std::cmp::Ordering;
 
 use crate::topology::builder::Topology;
 use crate::topology::description::{
     NodeDescription, NodeRole, SinkTarget, SubTopologyDescription, TopicsDescription, TopologyDescription,
 };
+use crate::topology::java_order::{JavaSet, JavaTree};
 use crate::topology::node::{NodeKind, SourceTopics};
 use crate::topology::sub_topology::{NodeGroup, node_groups};
-
-/// Java's `String.hashCode`: over UTF-16 units.
-fn java_hash(text: &str) -> u32 {
-    text.encode_utf16().fold(0u32, |hash, unit| hash.wrapping_mul(31).wrapping_add(u32::from(unit)))
-}
-
-/// Iterates as a `java.util.HashMap` with these keys does: buckets in order, each in the order of insertion.
-pub(crate) struct JavaSet<'a> {
-    buckets: Vec<Vec<&'a str>>,
-    count: usize,
-}
-
-impl<'a> JavaSet<'a> {
-    pub(crate) fn new() -> Self {
-        Self { buckets: vec![Vec::new(); 16], count: 0 }
-    }
-
-    fn bucket(text: &str, buckets: usize) -> usize {
-        let hash = java_hash(text);
-        (hash ^ (hash >> 16)) as usize & (buckets - 1)
-    }
-
-    pub(crate) fn insert(&mut self, text: &'a str) {
-        let bucket = Self::bucket(text, self.buckets.len());
-        if self.buckets[bucket].contains(&text) {
-            return;
-        }
-        self.buckets[bucket].push(text);
-        self.count += 1;
-        if self.count * 4 > self.buckets.len() * 3 {
-            let doubled = self.buckets.len() * 2;
-            let mut buckets = vec![Vec::new(); doubled];
-            for text in self.buckets.iter().flatten() {
-                buckets[Self::bucket(text, doubled)].push(*text);
-            }
-            self.buckets = buckets;
-        }
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &'a str> {
-        self.buckets.iter().flatten().copied()
-    }
-}
-
-impl<'a> FromIterator<&'a str> for JavaSet<'a> {
-    fn from_iter<I: IntoIterator<Item = &'a str>>(texts: I) -> Self {
-        let mut set = Self::new();
-        for text in texts {
-            set.insert(text);
-        }
-        set
-    }
-}
 
 /// A node while its group is described; indexes are into the group.
 struct Described {
@@ -73,16 +23,9 @@ struct Described {
     successors: Vec<usize>,
 }
 
-fn insert_ordered(list: &mut Vec<usize>, node: usize, nodes: &[(String, usize)]) {
-    let place = list.partition_point(|&other| before(&nodes[other], &nodes[node]));
-    // A sorted set of the JVM: an equal element is not added twice.
-    if !list.contains(&node) {
-        list.insert(place, node);
-    }
-}
-
-fn before(a: &(String, usize), b: &(String, usize)) -> bool {
-    (std::cmp::Reverse(a.1), &a.0) < (std::cmp::Reverse(b.1), &b.0)
+/// Larger nodes first, then by name.
+fn order(a: &(String, usize), b: &(String, usize)) -> Ordering {
+    (std::cmp::Reverse(a.1), &a.0).cmp(&(std::cmp::Reverse(b.1), &b.0))
 }
 
 fn describe_group(topology: &Topology, group: &NodeGroup) -> Vec<(usize, Described)> {
@@ -90,16 +33,16 @@ fn describe_group(topology: &Topology, group: &NodeGroup) -> Vec<(usize, Describ
     // Name and size so far, as the comparator sees them.
     let mut keys: Vec<(String, usize)> =
         group.nodes.iter().map(|&node| (topology.nodes[node].name.to_string(), 1)).collect();
-    let mut predecessors = vec![Vec::new(); keys.len()];
-    let mut successors = vec![Vec::new(); keys.len()];
+    let mut predecessors: Vec<JavaTree> = keys.iter().map(|_| JavaTree::default()).collect();
+    let mut successors: Vec<JavaTree> = keys.iter().map(|_| JavaTree::default()).collect();
     let names: Vec<String> = keys.iter().map(|(name, _)| name.clone()).collect();
     let first: JavaSet<'_> = names.iter().map(String::as_str).collect();
     let second: JavaSet<'_> = first.iter().collect();
     for name in second.iter() {
         let Some(node) = names.iter().position(|known| known == name) else { continue };
         for parent in topology.nodes[group.nodes[node]].parents.iter().filter_map(|&parent| position(parent)) {
-            insert_ordered(&mut predecessors[node], parent, &keys);
-            insert_ordered(&mut successors[parent], node, &keys);
+            predecessors[node].insert(parent, |a, b| order(&keys[a], &keys[b]));
+            successors[parent].insert(node, |a, b| order(&keys[a], &keys[b]));
             let added = keys[node].1;
             grow(parent, added, &mut keys, &predecessors);
         }
@@ -110,7 +53,7 @@ fn describe_group(topology: &Topology, group: &NodeGroup) -> Vec<(usize, Describ
         .zip(successors)
         .enumerate()
         .map(|(index, (((name, size), predecessors), successors))| {
-            (index, Described { name, size, predecessors, successors })
+            (index, Described { name, size, predecessors: predecessors.items(), successors: successors.items() })
         })
         .collect();
     described.sort_by(|(_, a), (_, b)| (std::cmp::Reverse(a.size), &a.name).cmp(&(std::cmp::Reverse(b.size), &b.name)));
@@ -118,9 +61,9 @@ fn describe_group(topology: &Topology, group: &NodeGroup) -> Vec<(usize, Describ
 }
 
 /// Adds to the size of a node and of all that are above it so far.
-fn grow(node: usize, added: usize, keys: &mut [(String, usize)], predecessors: &[Vec<usize>]) {
+fn grow(node: usize, added: usize, keys: &mut [(String, usize)], predecessors: &[JavaTree]) {
     keys[node].1 += added;
-    for &above in &predecessors[node] {
+    for above in predecessors[node].items() {
         grow(above, added, keys, predecessors);
     }
 }

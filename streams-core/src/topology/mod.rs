@@ -9,6 +9,7 @@ pub mod description;
 pub mod diff;
 pub mod drawing;
 pub mod internal_topics;
+mod java_order;
 pub(crate) mod node;
 pub mod optimization;
 pub mod options;

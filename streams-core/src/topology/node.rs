@@ -2,7 +2,6 @@
 //! task once its children exist.
 
 use std::any::{Any, TypeId, type_name};
-use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -220,7 +219,8 @@ pub(crate) enum NodeKind {
         factory: Arc<dyn SourceFactory>,
     },
     Processor {
-        stores: BTreeSet<String>,
+        /// In the order in which they were connected.
+        stores: Vec<String>,
         factory: Arc<dyn ProcessorFactory>,
     },
     /// The topic is `None` for a dynamic sink, which `describe()` shows by `description`.

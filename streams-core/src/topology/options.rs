@@ -81,18 +81,27 @@ pub struct SinkOptions<K, V> {
     pub(crate) key: SerdeRef<K>,
     pub(crate) value: SerdeRef<V>,
     pub(crate) partitioner: Option<Arc<dyn StreamPartitioner<K, V>>>,
+    /// Whether the whole key decides the partition, even of a windowed key.
+    pub(crate) by_whole_key: bool,
 }
 
 impl<K, V> SinkOptions<K, V> {
     /// Writes with these serdes.
     pub fn new(key: impl Serde<K> + 'static, value: impl Serde<V> + 'static) -> Self {
-        Self { key: key.into_ref(), value: value.into_ref(), partitioner: None }
+        Self { key: key.into_ref(), value: value.into_ref(), partitioner: None, by_whole_key: false }
     }
 
     /// Chooses partitions by `partitioner` instead of the key's hash.
     #[must_use]
     pub fn with_partitioner(mut self, partitioner: impl StreamPartitioner<K, V> + 'static) -> Self {
         self.partitioner = Some(Arc::new(partitioner));
+        self
+    }
+
+    /// Chooses partitions by the hash of the whole key; without this (and without a partitioner) windowed keys go where the keys in them go.
+    #[must_use]
+    pub fn by_whole_key(mut self) -> Self {
+        self.by_whole_key = true;
         self
     }
 
@@ -106,13 +115,18 @@ impl<K, V> SinkOptions<K, V> {
 
 impl<K: DefaultSerde, V: DefaultSerde> Default for SinkOptions<K, V> {
     fn default() -> Self {
-        Self { key: K::default_serde(), value: V::default_serde(), partitioner: None }
+        Self { key: K::default_serde(), value: V::default_serde(), partitioner: None, by_whole_key: false }
     }
 }
 
 impl<K, V> Clone for SinkOptions<K, V> {
     fn clone(&self) -> Self {
-        Self { key: Arc::clone(&self.key), value: Arc::clone(&self.value), partitioner: self.partitioner.clone() }
+        Self {
+            key: Arc::clone(&self.key),
+            value: Arc::clone(&self.value),
+            partitioner: self.partitioner.clone(),
+            by_whole_key: self.by_whole_key,
+        }
     }
 }
 

@@ -82,7 +82,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
             let RepartitionNames { topic, filter, sink, source } = names;
             topology.add_repartition_topic(topic, RepartitionOptions { partitions })?;
             topology.add_processor::<_, K, V, K, V>(filter, move || KeyFilter { keep_null_keys }, &[parent])?;
-            let mut options = SinkOptions::new(Arc::clone(&key), Arc::clone(&value));
+            let mut options = SinkOptions::new(Arc::clone(&key), Arc::clone(&value)).by_whole_key();
             if let Some(partitioner) = &partitioner {
                 options = options.with_shared_partitioner(Arc::clone(partitioner));
             }

@@ -136,8 +136,8 @@ impl<K: 'static, V: 'static> Table<K, V> for SuppressedTable<K, V> {
     }
 
     fn lookup_stores(&self) -> Vec<String> {
-        let mut stores = self.parent.lookup_stores();
-        stores.extend(self.setup.iter().map(|setup| setup.store_name.clone()));
+        let mut stores: Vec<String> = self.setup.iter().map(|setup| setup.store_name.clone()).collect();
+        stores.extend(self.parent.lookup_stores());
         stores
     }
 

@@ -233,7 +233,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KGroupedTable<K, V> {
         let value: SerdeRef<Change<V>> = Arc::new(ChangeSerde(value));
         graph.add(move |topology| {
             topology.add_repartition_topic(&topic, RepartitionOptions::default())?;
-            let options = SinkOptions::new(Arc::clone(&key), Arc::clone(&value));
+            let options = SinkOptions::new(Arc::clone(&key), Arc::clone(&value)).by_whole_key();
             topology.add_sink(&sink, options, &topic, &[&parent])?;
             let options = SourceOptions::new(Arc::clone(&key), Arc::clone(&value));
             topology.add_source(&source, options, [topic.as_str()]).map(|_| ())

@@ -15,6 +15,18 @@ pub type Predicate = Arc<dyn Fn(Option<&Value>, Option<&Value>) -> bool + Send +
 /// Key, value and aggregate.
 pub type Ternary = Arc<dyn Fn(Option<&Value>, Option<&Value>, Option<&Value>) -> Option<Value> + Send + Sync>;
 
+/// What a function of the catalogue panics with where its JVM twin throws: told to fail, or given a null that it cannot use.
+pub(crate) struct UserFailed;
+
+fn fail() -> ! {
+    std::panic::panic_any(UserFailed)
+}
+
+/// The value, or the failure of a function that cannot do with null.
+fn there(value: Option<&Value>) -> &Value {
+    value.unwrap_or_else(|| fail())
+}
+
 fn name(function: &Json) -> &str {
     function[0].as_str().unwrap_or("")
 }
@@ -104,6 +116,11 @@ pub fn unary(f: &Json) -> Result<Unary, Skip> {
             let s = string(f, 1);
             Arc::new(move |value| value.filter(|value| value.text() != s).cloned())
         }
+        "fail_if" => {
+            let s = string(f, 1);
+            Arc::new(move |value| if text(value) == s { fail() } else { value.cloned() })
+        }
+        "parse_long" => mapped(|value| Some(Value::I64(str_of(value).parse().unwrap_or_else(|_| fail())))),
         "const" => {
             let value = Type::parse(&string(f, 1)).value(&f[2]);
             Arc::new(move |_| value.clone())
@@ -208,6 +225,10 @@ pub fn predicate(f: &Json) -> Result<Predicate, Skip> {
             let s = string(f, 1);
             Arc::new(move |key, _| text(key) == s)
         }
+        "fail_on" => {
+            let s = string(f, 1);
+            Arc::new(move |_, value| if text(value) == s { fail() } else { true })
+        }
         _ => return unknown("predicate", f),
     })
 }
@@ -225,7 +246,7 @@ pub fn reducer(f: &Json) -> Result<Binary, Skip> {
     fn both(
         combine: impl Fn(&Value, &Value) -> Value + Send + Sync + 'static,
     ) -> Arc<dyn Fn(Option<&Value>, Option<&Value>) -> Option<Value> + Send + Sync> {
-        Arc::new(move |old, new| Some(combine(old?, new?)))
+        Arc::new(move |old, new| Some(combine(there(old), there(new))))
     }
     Ok(match name(f) {
         "sum" => both(|old, new| match (old, new) {
@@ -268,15 +289,15 @@ pub fn aggregator(f: &Json) -> Result<Ternary, Skip> {
     fn long(
         step: impl Fn(i64, Option<&Value>) -> i64 + Send + Sync + 'static,
     ) -> Arc<dyn Fn(Option<&Value>, Option<&Value>, Option<&Value>) -> Option<Value> + Send + Sync> {
-        Arc::new(move |_, value, aggregate| Some(Value::I64(step(aggregate.unwrap().number(), value))))
+        Arc::new(move |_, value, aggregate| Some(Value::I64(step(there(aggregate).number(), value))))
     }
     Ok(match name(f) {
-        "agg_sum" => long(|sum, value| sum.wrapping_add(value.unwrap().number())),
-        "agg_sub" => long(|sum, value| sum.wrapping_sub(value.unwrap().number())),
+        "agg_sum" => long(|sum, value| sum.wrapping_add(there(value).number())),
+        "agg_sub" => long(|sum, value| sum.wrapping_sub(there(value).number())),
         "agg_count" => long(|count, _| count + 1),
         "agg_uncount" => long(|count, _| count - 1),
-        "agg_len" => long(|sum, value| sum + str_of(value.unwrap()).len() as i64),
-        "agg_max" => long(|max, value| max.max(value.unwrap().number())),
+        "agg_len" => long(|sum, value| sum + str_of(there(value)).len() as i64),
+        "agg_max" => long(|max, value| max.max(there(value).number())),
         "agg_log" => {
             let p = string(f, 1);
             Arc::new(move |_, value, log| Some(Value::Str(format!("{}{p}{}", text(log), text(value)))))
@@ -302,7 +323,7 @@ pub fn aggregator(f: &Json) -> Result<Ternary, Skip> {
 
 /// Key and the aggregates of two sessions to that of both.
 pub fn merger(f: &Json) -> Result<Ternary, Skip> {
-    let number = |value: Option<&Value>| value.map_or(0, Value::number);
+    let number = |value: Option<&Value>| there(value).number();
     Ok(match name(f) {
         "merge_sum" => Arc::new(move |_, a, b| Some(Value::I64(number(a).wrapping_add(number(b))))),
         "merge_max" => Arc::new(move |_, a, b| Some(Value::I64(number(a).max(number(b))))),

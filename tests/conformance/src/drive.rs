@@ -1,20 +1,22 @@
 //! Performs the actions of a scenario in the test driver and compares what comes of them.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value as Json, json};
-use streams_core::serde::ByteArraySerde;
+use streams_core::test_driver::ProducedRecord;
 use streams_core::{
-    Headers, KeyValueStore, Record, SessionStore, StreamsConfig, TimestampedKeyValueStore, TimestampedWindowStore,
-    TopologyTestDriver, ValueAndTimestamp, WindowStore,
+    Headers, KeyValueStore, SessionStore, StreamsConfig, TimestampedKeyValueStore, TimestampedWindowStore,
+    TopologyTestDriver, ValueAndTimestamp, WindowStore, Windowed,
 };
 use streams_dsl::StreamsBuilder;
 
 use crate::build::{DOES_NOT_COMPILE, Env};
 use crate::failure::{Failure, Stop};
+use crate::functions::UserFailed;
 use crate::value::{self, Dynamic, DynamicSerde, Type, Value, hex, unhex};
-use crate::{Outcome, Skip, versioned};
+use crate::{Difference, Skip, Strictness, versioned};
 
 /// A value as it is read from a store.
 trait Read {
@@ -72,17 +74,9 @@ macro_rules! with_store {
 }
 
 impl Run {
-    /// Everything sent since the last call, by topic.
-    fn outputs(&self) -> BTreeMap<String, Vec<Json>> {
-        let mut outputs = BTreeMap::new();
-        for topic in self.driver.produced_topic_names() {
-            let bytes = self.driver.output_topic_with::<Vec<u8>, Vec<u8>>(&topic, ByteArraySerde, ByteArraySerde);
-            let records = bytes.read_all().unwrap();
-            if !records.is_empty() {
-                outputs.insert(topic, records.iter().map(record_json).collect());
-            }
-        }
-        outputs
+    /// Everything sent since the last call, in order: topic and record.
+    fn outputs(&self) -> Vec<(String, Json)> {
+        self.driver.take_produced().into_iter().map(|record| (record.topic.clone(), record_json(&record))).collect()
     }
 
     fn pipe(&self, scenario: &Json, action: &Json) -> Result<(), streams_core::StreamsError> {
@@ -140,6 +134,8 @@ impl Run {
         type Kv = KeyValueStore<Value, Value>;
         type Ts = TimestampedKeyValueStore<Value, Value>;
         type Counts = TimestampedKeyValueStore<Value, i64>;
+        type WindowedTs = TimestampedKeyValueStore<Windowed<Value>, Value>;
+        type WindowedCounts = TimestampedKeyValueStore<Windowed<Value>, i64>;
         type Win = WindowStore<Value, Value>;
         type TsWin = TimestampedWindowStore<Value, Value>;
         type Sessions = SessionStore<Value, Value>;
@@ -155,16 +151,25 @@ impl Run {
             "count" => {
                 with_store!(driver, name, [Kv, Ts, Counts], store => store.approximate_entries().unwrap().into())
             }
-            "range" | "all" => with_store!(driver, name, [Kv, Ts, Counts], store => {
+            "range" | "all" => {
                 let (from, to) = (key_of("from_key"), key_of("to_key"));
-                let entries = if reverse {
-                    store.reverse_range(from.as_ref(), to.as_ref())
-                } else {
-                    store.range(from.as_ref(), to.as_ref())
-                };
-                let entries = entries.unwrap().map(|entry| entry.map(|(k, v)| keyed(value::json(&k), v.read())).unwrap());
-                all(entries.collect())
-            }),
+                let plain = with_store!(driver, name, [Kv, Ts, Counts], store => {
+                    let entries = if reverse {
+                        store.reverse_range(from.as_ref(), to.as_ref())
+                    } else {
+                        store.range(from.as_ref(), to.as_ref())
+                    };
+                    all(entries.unwrap().map(|entry| entry.map(|(k, v)| keyed(value::json(&k), v.read())).unwrap()).collect())
+                });
+                // The table of a windowed aggregation, kept in a key-value store further down.
+                plain.or_else(|| {
+                    with_store!(driver, name, [WindowedTs, WindowedCounts], store => {
+                        let entries = if reverse { store.reverse_range(None, None) } else { store.range(None, None) };
+                        let shown = entries.unwrap().map(|entry| entry.map(|(k, v)| keyed(value::json(&k.to_value()), v.read())).unwrap());
+                            all(shown.collect())
+                    })
+                })
+            }
             "prefix" => {
                 let prefix = key()?.bytes();
                 with_store!(driver, name, [Kv, Ts, Counts], store => {
@@ -251,9 +256,12 @@ impl Run {
     }
 }
 
-fn record_json(record: &Record<Vec<u8>, Vec<u8>>) -> Json {
+fn record_json(record: &ProducedRecord) -> Json {
     let bytes = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(Json::Null, |bytes| hex(bytes).into());
     let mut shown = json!({ "k": bytes(&record.key), "v": bytes(&record.value), "ts": record.timestamp });
+    if let Some(partition) = record.partition {
+        shown["p"] = partition.into();
+    }
     if !record.headers.is_empty() {
         let header =
             |header: &streams_core::Header| json!([header.key.as_ref(), header.value.as_ref().map(|value| hex(value))]);
@@ -262,18 +270,71 @@ fn record_json(record: &Record<Vec<u8>, Vec<u8>>) -> Json {
     shown
 }
 
-fn expected_outputs(step: &Json) -> BTreeMap<String, Vec<Json>> {
-    let mut outputs: BTreeMap<String, Vec<Json>> = BTreeMap::new();
-    for record in step["out"].as_array().into_iter().flatten() {
-        let topic = record["t"].as_str().unwrap().to_owned();
-        let mut record = record.clone();
-        let fields = record.as_object_mut().unwrap();
-        fields.remove("t");
-        // The driver has one partition per topic.
-        fields.remove("p");
-        outputs.entry(topic).or_default().push(record);
+/// What an action is expected to send, in order: topic and record.
+fn expected_outputs(step: &Json) -> Vec<(String, Json)> {
+    let record = |record: &Json| {
+        let (topic, mut record) = (record["t"].as_str().unwrap().to_owned(), record.clone());
+        record.as_object_mut().unwrap().remove("t");
+        (topic, record)
+    };
+    step["out"].as_array().into_iter().flatten().map(record).collect()
+}
+
+fn by_topic(records: Vec<(String, Json)>) -> BTreeMap<String, Vec<Json>> {
+    let mut topics: BTreeMap<String, Vec<Json>> = BTreeMap::new();
+    records.into_iter().for_each(|(topic, record)| topics.entry(topic).or_default().push(record));
+    topics
+}
+
+/// The first difference between what was sent and what is expected, if any.
+fn compare_outputs(
+    actual: Vec<(String, Json)>,
+    step: &Json,
+    unordered: &Json,
+    strictness: Strictness,
+) -> Option<Difference> {
+    let expected = expected_outputs(step);
+    let topics = |records: &[(String, Json)]| records.iter().map(|(topic, _)| topic.clone()).collect::<Vec<_>>();
+    if strictness.order && topics(&actual) != topics(&expected) {
+        return Some(differ("order of topics", &topics(&actual), &topics(&expected)));
     }
-    outputs
+    let (mut actual, mut expected) = (by_topic(actual), by_topic(expected));
+    for (topic, records) in &mut actual {
+        for (record, expected) in records.iter_mut().zip(expected.get(topic).into_iter().flatten()) {
+            ignore_wildcards(record, expected);
+        }
+    }
+    for topic in unordered.as_array().into_iter().flatten().filter_map(Json::as_str) {
+        for records in actual.get_mut(topic).into_iter().chain(expected.get_mut(topic)) {
+            records.sort_by_key(Json::to_string);
+        }
+    }
+    let mut names: Vec<&String> = actual.keys().chain(expected.keys()).collect();
+    names.sort();
+    names.dedup();
+    let none = Vec::new();
+    for topic in names {
+        let (actual, expected) = (actual.get(topic).unwrap_or(&none), expected.get(topic).unwrap_or(&none));
+        let missing = Json::Null;
+        for index in 0..actual.len().max(expected.len()) {
+            let (actual, expected) = (actual.get(index).unwrap_or(&missing), expected.get(index).unwrap_or(&missing));
+            if actual != expected {
+                return Some(differ(&format!("topic {topic}, record {index}"), &shown(actual), &shown(expected)));
+            }
+        }
+    }
+    None
+}
+
+/// A record with its key and value also as text.
+fn shown(record: &Json) -> String {
+    let text = |field: &str| {
+        record[field].as_str().map_or_else(String::new, |hex| String::from_utf8_lossy(&unhex(hex)).into_owned())
+    };
+    match record.is_null() {
+        true => "no record".to_owned(),
+        false => format!("{record} (key {:?}, value {:?})", text("k"), text("v")),
+    }
 }
 
 /// Headers that tell of an error are another text here.
@@ -287,8 +348,8 @@ fn ignore_wildcards(record: &mut Json, expected: &Json) {
     }
 }
 
-fn differ(what: &str, actual: &impl std::fmt::Debug, expected: &impl std::fmt::Debug) -> Result<Outcome, Skip> {
-    Ok(Outcome::Differs(format!("{what}\n    actual   {actual:?}\n    expected {expected:?}")))
+fn differ(what: &str, actual: &impl std::fmt::Debug, expected: &impl std::fmt::Debug) -> Difference {
+    format!("{what}\n    actual   {actual:?}\n    expected {expected:?}")
 }
 
 /// `describe()` with the nodes of each sub-topology by name and its lists sorted: the JVM prints them in the order of hash tables.
@@ -317,8 +378,13 @@ pub fn canonical(text: &str) -> String {
     lines.into_iter().map(|(line, below)| format!("{line} {}\n", below.join(" "))).collect()
 }
 
-/// Runs the scenario once, with the default cache or without, against `expect`.
-pub fn run(scenario: &Json, expect: &Json, cache: Option<u64>) -> Result<Outcome, Skip> {
+/// Runs the scenario once, with the default cache or without, against `expect`; `Some` is the first difference.
+pub fn run(
+    scenario: &Json,
+    expect: &Json,
+    cache: Option<u64>,
+    strictness: Strictness,
+) -> Result<Option<Difference>, Skip> {
     let config = config(scenario, cache)?;
     let calls = Arc::new(Mutex::new(Vec::new()));
     let mut env = Env {
@@ -329,13 +395,13 @@ pub fn run(scenario: &Json, expect: &Json, cache: Option<u64>) -> Result<Outcome
         stores: BTreeMap::new(),
         low: None,
     };
-    for step in scenario["topology"].as_array().unwrap() {
+    for step in scenario["topology"].as_array().into_iter().flatten() {
         match env.step(step) {
             // Types say here what the JVM finds out when the topology is built.
             Err(Skip(reason))
                 if reason == DOES_NOT_COMPILE && expect["build_error"]["class"] == "TopologyException" =>
             {
-                return Ok(Outcome::Same);
+                return Ok(None);
             }
             done => done?,
         }
@@ -347,25 +413,37 @@ pub fn run(scenario: &Json, expect: &Json, cache: Option<u64>) -> Result<Outcome
     let driver = match (started, expect["build_error"].is_null()) {
         (Err(error), false) => {
             let failure = Failure::from(error);
-            if failure.is(&expect["build_error"]) {
-                return Ok(Outcome::Same);
-            }
-            return differ("building", &failure, &expect["build_error"]);
+            let is_same = failure.is(&expect["build_error"]);
+            return Ok((!is_same).then(|| differ("building", &failure, &expect["build_error"])));
         }
-        (Err(error), true) => return differ("building failed", &error.to_string(), &"a topology"),
-        (Ok(_), false) => return differ("building", &"a topology", &expect["build_error"]),
+        (Err(error), true) => return Ok(Some(differ("building failed", &error.to_string(), &"a topology"))),
+        (Ok(_), false) => return Ok(Some(differ("building", &"a topology", &expect["build_error"]))),
         (Ok(driver), true) => driver,
     };
-    if let Some(text) = expect["describe"].as_str()
-        && canonical(text) != canonical(&described)
-    {
-        return Ok(Outcome::Differs(format!("describe\n{described}\nexpected\n{text}")));
+    if let Some(difference) = compare_topology(expect, &described, &driver, &env, strictness) {
+        return Ok(Some(difference));
+    }
+    drive(scenario, expect, &mut Run { driver, calls }, strictness)
+}
+
+fn compare_topology(
+    expect: &Json,
+    described: &str,
+    driver: &TopologyTestDriver,
+    env: &Env,
+    strictness: Strictness,
+) -> Option<Difference> {
+    if let Some(text) = expect["describe"].as_str() {
+        let is_same = if strictness.describe { text == described } else { canonical(text) == canonical(described) };
+        if !is_same {
+            return Some(format!("describe\n{described}\nexpected\n{text}"));
+        }
     }
     if let Some(names) = expect["stores"].as_array() {
         let mut stores = driver.store_names();
         stores.sort();
         if Json::from(stores.clone()) != Json::from(names.clone()) {
-            return differ("stores", &stores, names);
+            return Some(differ("stores", &stores, names));
         }
     }
     for (id, node) in &env.nodes {
@@ -376,71 +454,98 @@ pub fn run(scenario: &Json, expect: &Json, cache: Option<u64>) -> Result<Outcome
             continue;
         }
         if expect["queryable"].is_object() && expect["queryable"][id] != name {
-            return differ(&format!("store of {id}"), &name, &expect["queryable"][id]);
+            return Some(differ(&format!("store of {id}"), &name, &expect["queryable"][id]));
         }
         if let Some(names) = node.branch_names()
             && expect["branch_keys"][id] != Json::from(names.clone())
         {
-            return differ("branches", &names, &expect["branch_keys"][id]);
+            return Some(differ("branches", &names, &expect["branch_keys"][id]));
         }
     }
-    drive(scenario, expect, Run { driver, calls })
+    None
 }
 
-fn drive(scenario: &Json, expect: &Json, mut run: Run) -> Result<Outcome, Skip> {
+fn drive(scenario: &Json, expect: &Json, run: &mut Run, strictness: Strictness) -> Result<Option<Difference>, Skip> {
     let none = Vec::new();
     let actions = scenario["driver"].as_array().unwrap_or(&none);
     let steps = expect["steps"].as_array().unwrap_or(&none);
     for (index, (action, step)) in actions.iter().zip(steps).enumerate() {
-        let what = format!("action {index} {action}");
-        let kind = action["do"].as_str().unwrap();
-        let mut read = Json::Null;
-        let result = match kind {
-            "pipe" => run.pipe(scenario, action).map_err(Failure::from),
-            "advance_wall" => run.driver.advance_wall_clock(action["ms"].as_i64().unwrap()).map_err(Failure::from),
-            "put" => run.put(action),
-            _ => match run.read(action) {
-                Ok(found) => {
-                    read = found;
-                    Ok(())
-                }
-                Err(Stop::Failed(failure)) if step["error"].is_null() && failure.is_of_types() => {
-                    return Err(Skip(format!("{kind} of a store of these types")));
-                }
-                Err(Stop::Failed(failure)) => Err(failure),
-                Err(Stop::Skipped(skip)) => return Err(skip),
-            },
+        let found = act(scenario, action, step, run)?;
+        let difference = match found {
+            Found::Ended => return Ok(None),
+            Found::Difference(difference) => Some(difference),
+            Found::Done(read) => compare_outputs(run.outputs(), step, &expect["unordered"], strictness)
+                .or_else(|| (read != step["read"]).then(|| differ("read", &read, &step["read"])))
+                .or_else(|| compare_calls(run, step)),
         };
-        match (&result, step["error"].is_null()) {
-            (Err(failure), false) if !failure.is(&step["error"]) => return differ(&what, failure, &step["error"]),
-            // The end of the scenario, for all but what only looks at or changes a store.
-            (Err(_), false) if matches!(kind, "pipe" | "advance_wall") => return Ok(Outcome::Same),
-            (Err(_), false) => {}
-            (Err(failure), true) => return differ(&what, failure, step),
-            (Ok(()), false) => return differ(&what, &"success", &step["error"]),
-            (Ok(()), true) => {}
-        }
-        let (mut actual, expected) = (run.outputs(), expected_outputs(step));
-        for (topic, records) in &mut actual {
-            for (record, expected) in records.iter_mut().zip(expected.get(topic).into_iter().flatten()) {
-                ignore_wildcards(record, expected);
-                // Stamped by the log with its own clock.
-                if expected["ts"].is_null() {
-                    record["ts"] = Json::Null;
-                }
-            }
-        }
-        if actual != expected {
-            return differ(&what, &actual, &expected);
-        }
-        if read != step["read"] {
-            return differ(&what, &read, &step["read"]);
-        }
-        let calls = std::mem::take(&mut *run.calls.lock().unwrap());
-        let expected = step["calls"].as_array().cloned().unwrap_or_default();
-        if Json::from(calls.clone()) != Json::from(expected.clone()) {
-            return differ(&what, &calls, &expected);
+        if let Some(difference) = difference {
+            return Ok(Some(format!("action {index} {action}: {difference}")));
         }
     }
-    Ok(Outcome::Same)
+    if steps.len() < actions.len() {
+        return Ok(Some(differ("actions that were expected to be performed", &actions.len(), &steps.len())));
+    }
+    Ok(None)
+}
+
+/// How an action went.
+enum Found {
+    /// What it read, if it is a read.
+    Done(Json),
+    /// An error was expected, came, and ends the scenario.
+    Ended,
+    Difference(Difference),
+}
+
+fn act(scenario: &Json, action: &Json, step: &Json, run: &mut Run) -> Result<Found, Skip> {
+    let mut failing = |call: &mut dyn FnMut(&mut Run) -> Result<(), streams_core::StreamsError>| {
+        // A function that fails panics with a mark of its own; other panics are faults.
+        catch_unwind(AssertUnwindSafe(|| call(&mut *run))).unwrap_or_else(|panic| {
+            if panic.is::<UserFailed>() {
+                let message = "a user function failed";
+                return Err(streams_core::StreamsError::new(streams_core::ErrorKind::Processing, message));
+            }
+            resume_unwind(panic)
+        })
+    };
+    let kind = action["do"].as_str().unwrap();
+    let mut read = Json::Null;
+    let result: Result<(), Failure> = match kind {
+        "pipe" => failing(&mut |run| run.pipe(scenario, action)).map_err(Failure::from),
+        "advance_wall" => {
+            failing(&mut |run| run.driver.advance_wall_clock(action["ms"].as_i64().unwrap())).map_err(Failure::from)
+        }
+        "put" => run.put(action),
+        _ => match run.read(action) {
+            Ok(found) => {
+                read = found;
+                Ok(())
+            }
+            Err(Stop::Failed(failure)) if step["error"].is_null() && failure.is_of_types() => {
+                return Err(Skip(format!("{kind} of a store of these types")));
+            }
+            Err(Stop::Failed(failure)) => Err(failure),
+            Err(Stop::Skipped(skip)) => return Err(skip),
+        },
+    };
+    Ok(match (result, step["error"].is_null()) {
+        (Err(failure), false) if !failure.is(&step["error"]) => {
+            Found::Difference(differ("failed", &failure, &step["error"]))
+        }
+        // The end of the scenario, for all but what only looks at or changes a store.
+        (Err(_), false) if matches!(kind, "pipe" | "advance_wall") => Found::Ended,
+        (Err(_), false) => Found::Done(Json::Null),
+        (Err(failure), true) => Found::Difference(differ("failed", &failure, step)),
+        (Ok(()), false) => Found::Difference(differ("succeeded", &"success", &step["error"])),
+        (Ok(()), true) => Found::Done(read),
+    })
+}
+
+fn compare_calls(run: &Run, step: &Json) -> Option<Difference> {
+    let calls = Json::from(std::mem::take(&mut *run.calls.lock().unwrap()));
+    let expected = match &step["calls"] {
+        Json::Null => Json::Array(Vec::new()),
+        expected => expected.clone(),
+    };
+    (calls != expected).then(|| differ("calls", &calls, &expected))
 }

@@ -232,6 +232,15 @@ impl<T: Dynamic> Serde<T> for DynamicSerde {
     fn deserialize(&self, _: &str, _: &Headers, bytes: &[u8]) -> Result<T, SerdeError> {
         self.read(bytes).map(T::of_value)
     }
+
+    fn partition_bytes<'a>(&self, serialized: &'a [u8]) -> Option<&'a [u8]> {
+        let times = match &self.0 {
+            Type::Time(..) => 8,
+            Type::Session(_) => 16,
+            _ => return None,
+        };
+        serialized.get(..serialized.len().saturating_sub(times))
+    }
 }
 
 /// The value as a scenario writes it.

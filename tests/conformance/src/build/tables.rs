@@ -75,9 +75,9 @@ fn foreign_key<K: Dynamic, V: Dynamic>(
     })
 }
 
-fn join_foreign_key<K: Dynamic, V: Dynamic>(
+fn join_foreign_key<K: Dynamic, V: Dynamic, T: Dynamic>(
     left: &KTable<K, V>,
-    right: &KTable<Value, Value>,
+    right: &KTable<Value, T>,
     step: &Json,
 ) -> Result<Rc<dyn Node>, Skip> {
     let mut joined = TableJoined::new();
@@ -91,11 +91,11 @@ fn join_foreign_key<K: Dynamic, V: Dynamic>(
         joined = joined.with_other_partitioner(partitioner);
     }
     let joiner = joiner(&step["joiner"])?;
-    let join = move |left: &V, right: Option<&Value>| joiner(None, Some(&left.to_value()), right);
+    let join = move |left: &V, right: Option<&T>| joiner(None, Some(&left.to_value()), key_of(right).as_ref());
     let (key, value) = types(step);
     let (foreign_key, kept) = (foreign_key::<K, V>(step)?, materialized(&step["mat"], &key, &value)?);
     table(if op(step) == "table.fkJoin" {
-        let join = move |left: &V, right: &Value| join(left, Some(right));
+        let join = move |left: &V, right: &T| join(left, Some(right));
         left.join_foreign_key_nullable(right, foreign_key, join, joined, kept)
     } else {
         left.left_join_foreign_key_nullable(right, foreign_key, join, joined, kept)
@@ -177,10 +177,15 @@ impl<K: Dynamic, V: Dynamic> Node for Table<K, V> {
                     skip(step)
                 }
             }
-            "table.fkJoin" | "table.fkLeftJoin" => match env.other::<Table<Value, Value>>(step) {
-                Some(right) => join_foreign_key(&self.0, &right.0, step),
-                None => skip(step),
-            },
+            "table.fkJoin" | "table.fkLeftJoin" => {
+                if let Some(right) = env.other::<Table<Value, Value>>(step) {
+                    join_foreign_key(&self.0, &right.0, step)
+                } else if let Some(right) = env.other::<Table<Value, i64>>(step) {
+                    join_foreign_key(&self.0, &right.0, step)
+                } else {
+                    skip(step)
+                }
+            }
             "table.suppress" => suppress(&named, step),
             "table.groupBy" => {
                 let (key, value) = types(step);

@@ -1,0 +1,30 @@
+//! All scenarios that come with the project: 384 written by hand and 1,000 random ones.
+
+#![allow(clippy::unwrap_used, reason = "a test fails where it unwraps")]
+
+use conformance::{Strictness, check_all, files, report};
+
+/// What is not built yet; each is known to fail, so that one that passes is taken off the list.
+const NOT_YET: &[&str] = &["proc-headers"];
+
+#[test]
+fn scenarios_come_out_as_in_kafka_streams() {
+    let scenarios = files::own().unwrap();
+    assert_eq!(scenarios.len(), 1384);
+    let outcome = check_all(&scenarios, Strictness { describe: true, ..Strictness::default() });
+    let failed: Vec<&str> = outcome.failures.iter().map(|failure| failure.name.as_str()).collect();
+    assert_eq!(failed, NOT_YET, "{}", report::text(&outcome, false));
+}
+
+#[test]
+fn every_description_can_be_read_back_and_drawn() {
+    let mut read = 0;
+    for scenario in files::own().unwrap() {
+        let Some(text) = scenario["expect"]["describe"].as_str() else { continue };
+        let description: streams_core::topology::TopologyDescription = text.parse().unwrap();
+        assert_eq!(description.to_string(), text);
+        assert!(description.to_svg().ends_with("</svg>\n"));
+        read += 1;
+    }
+    assert!(read > 1000);
+}
