@@ -34,17 +34,18 @@ pub(crate) struct Child<K, V> {
 
 /// The edges that leave one node, shared with the stores that forward on its behalf when they flush.
 pub struct Children<K, V> {
+    task: Rc<TaskShared>,
     list: Box<[Child<K, V>]>,
 }
 
 impl<K, V> Children<K, V> {
-    pub(crate) fn new(list: Vec<Child<K, V>>) -> Self {
-        Self { list: list.into() }
+    pub(crate) fn new(task: Rc<TaskShared>, list: Vec<Child<K, V>>) -> Self {
+        Self { task, list: list.into() }
     }
 
     /// Hands `record` to every child, in the order in which they were connected.
     #[inline]
-    pub(crate) fn forward(&self, record: Record<K, V>) -> Result<(), BoxError>
+    pub(crate) fn forward(&self, mut record: Record<K, V>) -> Result<(), BoxError>
     where
         K: Clone,
         V: Clone,
@@ -55,6 +56,7 @@ impl<K, V> Children<K, V> {
             [others @ .., last] => {
                 for child in others {
                     child.node.receive(record.clone())?;
+                    self.task.refresh_headers(&mut record.headers);
                 }
                 last.node.receive(record)
             }

@@ -99,6 +99,33 @@ impl NodeContext {
         })
     }
 
+    /// Changes the headers of the record being processed for all that hold it: children of nodes upstream that are called later get it with the
+    /// changed headers, as in Kafka Streams, where they all share one object. To change them for what is downstream only, change
+    /// `record.headers`.
+    ///
+    /// ```
+    /// # use streams_core::{BoxError, Processor, ProcessorContext, Record};
+    /// struct Mark;
+    ///
+    /// impl Processor<String, String, String, String> for Mark {
+    ///     fn process(
+    ///         &mut self,
+    ///         mut record: Record<String, String>,
+    ///         ctx: &mut ProcessorContext<String, String>,
+    ///     ) -> Result<(), BoxError> {
+    ///         ctx.edit_headers(&mut record.headers, |headers| {
+    ///             headers.add("seen", None);
+    ///         });
+    ///         ctx.forward(record)
+    ///     }
+    /// }
+    /// ```
+    pub fn edit_headers(&self, headers: &mut Headers, edit: impl FnOnce(&mut Headers)) {
+        let before = headers.clone();
+        edit(headers);
+        self.task.edit_headers(before, headers);
+    }
+
     /// Asks for a commit of all tasks of the thread as soon as the present record is done.
     pub fn commit(&self) {
         self.task.request_commit();

@@ -96,6 +96,9 @@ pub(crate) struct TaskShared {
     scratch: RefCell<Scratch>,
     /// The record being processed as it was read, where dead letters are kept.
     raw: RefCell<Option<Rc<RawRecord>>>,
+    /// Headers that processors have changed for all that hold the record, from as they were to as they are. Of the present source record.
+    edited: RefCell<Vec<Headers>>,
+    is_edited: Cell<bool>,
 }
 
 impl TaskShared {
@@ -119,6 +122,8 @@ impl TaskShared {
             of_processors: RefCell::default(),
             scratch: RefCell::default(),
             raw: RefCell::default(),
+            edited: RefCell::default(),
+            is_edited: Cell::new(false),
         }
     }
 
@@ -205,6 +210,32 @@ impl TaskShared {
         self.headers.replace(headers)
     }
 
+    /// Notes that the headers `before` of the present record have become `after` for all that hold it.
+    pub(crate) fn edit_headers(&self, before: Headers, after: &Headers) {
+        let mut context = self.headers.borrow_mut();
+        if *context == before {
+            context.clone_from(after);
+        }
+        let mut edited = self.edited.borrow_mut();
+        if !self.is_edited.replace(true) || edited.last() != Some(&before) {
+            edited.clear();
+            edited.push(before);
+        }
+        edited.push(after.clone());
+    }
+
+    /// Brings headers up to date with what was changed for all that hold them.
+    #[inline]
+    pub(crate) fn refresh_headers(&self, headers: &mut Headers) {
+        if self.is_edited.get()
+            && let edited = self.edited.borrow()
+            && edited.contains(headers)
+            && let Some(now) = edited.last()
+        {
+            headers.clone_from(now);
+        }
+    }
+
     pub(crate) fn context_timestamp(&self) -> Timestamp {
         self.timestamp.get()
     }
@@ -216,6 +247,7 @@ impl TaskShared {
     /// Begins a source record. Headers are set by the nodes that need them.
     #[inline]
     pub(crate) fn set_source(&self, source: u32, offset: Offset) {
+        self.is_edited.set(false);
         self.source.set(source);
         self.offset.set(offset);
     }

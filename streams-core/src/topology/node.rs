@@ -58,7 +58,10 @@ pub(crate) struct NodeSeed {
     pub(crate) stores: Vec<Rc<dyn StateStore>>,
 }
 
-fn typed_children<K: 'static, V: 'static>(children: &[ErasedChild<'_>]) -> Result<Children<K, V>, StreamsError> {
+fn typed_children<K: 'static, V: 'static>(
+    task: &Rc<TaskShared>,
+    children: &[ErasedChild<'_>],
+) -> Result<Children<K, V>, StreamsError> {
     let mut list = Vec::with_capacity(children.len());
     for child in children {
         let node = child.receive.downcast_ref::<Rc<dyn Receive<K, V>>>().ok_or_else(|| {
@@ -67,7 +70,7 @@ fn typed_children<K: 'static, V: 'static>(children: &[ErasedChild<'_>]) -> Resul
         })?;
         list.push(Child { name: Arc::clone(&child.name), node: Rc::clone(node) });
     }
-    Ok(Children::new(list))
+    Ok(Children::new(Rc::clone(task), list))
 }
 
 /// Makes processors of one type.
@@ -117,7 +120,7 @@ where
         seed: NodeSeed,
         children: &[ErasedChild<'_>],
     ) -> Result<(ErasedReceive, Box<dyn TaskNode>), StreamsError> {
-        let children: Rc<Children<KOut, VOut>> = Rc::new(typed_children(children)?);
+        let children: Rc<Children<KOut, VOut>> = Rc::new(typed_children(&seed.task, children)?);
         let stateful = !seed.stores.is_empty();
         let context = ProcessorContext::new(NodeContext::new(seed.name, seed.index, seed.task, seed.stores), children);
         let node = Rc::new(ProcessorNode::new(self.supplier.get(), context, stateful));
@@ -176,7 +179,7 @@ impl<K: Clone + 'static, V: Clone + 'static> SourceFactory for TypedSource<K, V>
             options: self.options.clone(),
             name: Arc::clone(&seed.name),
             task: Rc::clone(&seed.task),
-            children: Rc::new(typed_children(children)?),
+            children: Rc::new(typed_children(&seed.task, children)?),
         }))
     }
 }

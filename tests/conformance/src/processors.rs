@@ -393,11 +393,15 @@ impl CatalogueProcessor {
             }
             "p_header_add" => {
                 let value = self.argument(2).as_bytes().to_vec().into();
-                record.headers.add(self.argument(1), Some(value));
+                ctx.edit_headers(&mut record.headers, |headers| {
+                    headers.add(self.argument(1), Some(value));
+                });
                 ctx.forward(record)
             }
             "p_header_remove" => {
-                record.headers.remove(self.argument(1));
+                ctx.edit_headers(&mut record.headers, |headers| {
+                    headers.remove(self.argument(1));
+                });
                 ctx.forward(record)
             }
             "p_header_read" => {
