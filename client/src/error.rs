@@ -83,6 +83,14 @@ pub enum ClientError {
     /// A newer instance took over this identity (transactional id, member id, group instance id): stop.
     #[error("fenced: {0}")]
     Fenced(String),
+    /// The open transaction cannot be committed: abort it, then begin another.
+    #[error("{reason}; abort the transaction")]
+    Abortable {
+        /// Kafka's error code, if a broker said so.
+        code: Option<ErrorCode>,
+        /// Why.
+        reason: String,
+    },
     /// No group member any more, or an old generation: rejoin.
     #[error("{0}")]
     Rebalanced(String),
@@ -95,6 +103,19 @@ pub enum ClientError {
     /// The producer, consumer or client was closed.
     #[error("{0} is closed")]
     Closed(&'static str),
+}
+
+/// What a transactional producer can do about an error, by KIP-1050.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransactionErrorClass {
+    /// Do the same again.
+    Retriable,
+    /// Abort the transaction, then begin another.
+    Abortable,
+    /// Close this producer and go on with another one; another instance of the application may have taken over.
+    ApplicationRecoverable,
+    /// Correct settings, rights or the call.
+    InvalidConfiguration,
 }
 
 fn because(reason: &Option<String>) -> String {
@@ -119,7 +140,7 @@ impl ClientError {
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::Broker { code, .. } => Some(*code),
-            Self::NotWritten { code, .. } => *code,
+            Self::NotWritten { code, .. } | Self::Abortable { code, .. } => *code,
             _ => None,
         }
     }
@@ -135,6 +156,21 @@ impl ClientError {
             | Self::MetadataPending { .. }
             | Self::Rebalanced(_) => true,
             _ => false,
+        }
+    }
+
+    /// What a transactional producer can do about it.
+    pub fn transaction_class(&self) -> TransactionErrorClass {
+        match self {
+            Self::Abortable { .. } | Self::NotWritten { .. } => TransactionErrorClass::Abortable,
+            Self::Fenced(_) | Self::Closed(_) => TransactionErrorClass::ApplicationRecoverable,
+            error if error.is_retriable() => TransactionErrorClass::Retriable,
+            Self::Broker { code, .. }
+                if matches!(code, ErrorCode::InvalidProducerIdMapping | ErrorCode::UnknownProducerId) =>
+            {
+                TransactionErrorClass::ApplicationRecoverable
+            }
+            _ => TransactionErrorClass::InvalidConfiguration,
         }
     }
 

@@ -35,7 +35,7 @@ pub use config::ClientConfig;
 pub use connection::{Call, Connection};
 pub use coordinator::CoordinatorKind;
 pub use driver::block_on;
-pub use error::ClientError;
+pub use error::{ClientError, TransactionErrorClass};
 pub use metadata::{Broker, Metadata, PartitionMetadata, TopicMetadata};
 pub use producer::{
     Acks, FlushMark, Producer, ProducerConfig, ProducerCore, ProducerRecord, RecordMetadata, SendStatus, Ticket,

@@ -79,6 +79,11 @@ properties! {
         /// Whether brokers keep each record exactly once and in order across retries; by default whenever `acks`,
         /// `retries` and the requests in flight allow it.
         "enable.idempotence" => enable_idempotence: Option<bool> = None;
+        /// Name under which this producer's transactions are known across restarts; with it, records are sent in
+        /// transactions only.
+        "transactional.id" => transactional_id: Option<String> = None;
+        /// How long a transaction may take before the brokers abort it.
+        "transaction.timeout.ms" => transaction_timeout_ms: i32 = 60_000, check at_least!(1);
         /// Produce requests under way to one broker.
         "max.in.flight.requests.per.connection" => max_in_flight: usize = 5, check at_least!(1);
         /// How long `send` of a [`Producer`](super::Producer) waits for memory or for the topic's partitions.
@@ -101,7 +106,10 @@ impl ProducerConfig {
         } else {
             None
         };
+        let refused = |needed| Err(ClientError::Config(format!("transactional.id needs {needed}")));
         match (self.enable_idempotence, obstacle) {
+            (Some(false), _) if self.transactional_id.is_some() => refused("enable.idempotence=true"),
+            (_, Some(needed)) if self.transactional_id.is_some() => refused(needed),
             (Some(true), Some(needed)) => Err(ClientError::Config(format!("enable.idempotence=true needs {needed}"))),
             (Some(wanted), _) => Ok(wanted),
             (None, obstacle) => Ok(obstacle.is_none()),

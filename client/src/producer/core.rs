@@ -14,6 +14,7 @@ use super::config::ProducerConfig;
 use super::identity::ProducerIdentity;
 use super::sender::ProduceCall;
 use super::ticket::{Outcome, Ticket, Written};
+use super::transaction::Transaction;
 use crate::client::{Client, Lane};
 use crate::error::ClientError;
 use crate::retry::Backoff;
@@ -55,6 +56,8 @@ pub struct ProducerCore {
     pub(super) by_id: HashMap<Uuid, u32>,
     pub(super) metadata_version: u64,
     pub(super) identity: ProducerIdentity,
+    /// With `transactional.id`.
+    pub(super) transaction: Option<Transaction>,
     /// Produce requests under way, in the order they were sent.
     pub(super) calls: Vec<ProduceCall>,
     pub(super) next_call: u64,
@@ -82,6 +85,7 @@ impl ProducerCore {
         config.check()?;
         let idempotent = config.idempotent()?;
         let backoff = Backoff::new(config.retry_backoff_ms, config.retry_backoff_max_ms);
+        let transaction = config.transactional_id.as_deref().map(|id| Transaction::new(id, &config));
         Ok(Self {
             lane: client.lane_as(config.client_id.as_deref()),
             rng: client.fork_rng(),
@@ -92,6 +96,7 @@ impl ProducerCore {
             by_id: HashMap::default(),
             metadata_version: 0,
             identity: ProducerIdentity::new(idempotent, backoff),
+            transaction,
             calls: Vec::new(),
             next_call: 0,
             listed: Vec::new(),
@@ -210,6 +215,7 @@ impl ProducerCore {
         let timestamp = timestamp.unwrap_or(now.wall_ms);
         if count == 0
             || self.closing
+            || self.transaction.as_ref().is_some_and(|transaction| !transaction.takes_records())
             || timestamp < 0
             || size + HEADER_SIZE > self.config.max_request_size
             || self.buffered_bytes + size > self.config.buffer_memory
@@ -243,8 +249,11 @@ impl ProducerCore {
                     0 => FIRST_BATCH_BYTES.min(self.config.batch_size),
                     last => (last + last / 8).min(self.config.batch_size),
                 };
-                let options =
-                    BuilderOptions { capacity: capacity.max(HEADER_SIZE + size), ..BuilderOptions::default() };
+                let options = BuilderOptions {
+                    capacity: capacity.max(HEADER_SIZE + size),
+                    transactional: self.transaction.is_some(),
+                    ..BuilderOptions::default()
+                };
                 let number = target.next_number;
                 target.next_number += 1;
                 self.lingering.push_back((now.ticks_ms.saturating_add(self.config.linger_ms), place, number));
@@ -298,6 +307,8 @@ impl ProducerCore {
         let name = &topic.name;
         if self.closing {
             ClientError::Closed("the producer")
+        } else if let Some(transaction) = self.transaction.as_ref().filter(|transaction| !transaction.takes_records()) {
+            transaction.refusal()
         } else if timestamp < 0 {
             ClientError::Invalid(format!("{name}: timestamp {timestamp} is negative"))
         } else if size + HEADER_SIZE > self.config.max_request_size {

@@ -8,7 +8,8 @@
 //!
 //! A record is written once, into its batch, in the layout that goes over the wire and into the log. Everything that
 //! waits is per partition and in order; retries keep the order, and with idempotence (the default) brokers keep each
-//! record once.
+//! record once. With a `transactional.id` records and offsets of several partitions are written all or none
+//! (`transactions.rs`).
 
 mod accumulator;
 mod backlog;
@@ -19,6 +20,8 @@ mod record;
 mod sender;
 mod shell;
 mod ticket;
+mod transaction;
+mod transactions;
 
 pub use self::config::{Acks, ProducerConfig};
 pub use self::core::{FlushMark, ProducerCore, SendStatus, TopicHandle};

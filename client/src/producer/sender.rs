@@ -22,6 +22,7 @@ use super::config::Acks;
 use super::core::ProducerCore;
 use super::identity::State;
 use super::ticket::Written;
+use super::transaction::fenced;
 use crate::client::{Lookup, Target};
 use crate::connection::{Call, Connection};
 use crate::error::ClientError;
@@ -64,11 +65,12 @@ impl ProducerCore {
             self.update_metadata();
             self.close_lingering(now.ticks_ms);
             let settled = self.poll_calls(now, waker);
+            let transaction = self.step_transaction(now, waker);
             let unacked = self.unacked;
             let (sent, due, refresh) = self.send_queued(now, waker);
             // Giving up is progress, too: whoever waits for a flush waits for that.
-            step.did_work |= settled || sent || self.unacked != unacked;
-            if settled || sent {
+            step.did_work |= settled || sent || transaction.did_work || self.unacked != unacked;
+            if settled || sent || transaction.did_work {
                 // With the embedded broker the answers may be there already.
                 continue;
             }
@@ -81,7 +83,7 @@ impl ProducerCore {
                 }
             }
             let calls = self.calls.iter().map(|call| call.call.deadline_ticks_ms());
-            for ticks_ms in calls.chain(due).chain(self.linger_ends()) {
+            for ticks_ms in calls.chain(due).chain(transaction.due).chain(self.linger_ends()) {
                 step = step.wake_at(ticks_ms);
             }
             return step;
@@ -117,7 +119,14 @@ impl ProducerCore {
             self.fail_all_unsent(&failure);
             return (false, None, false);
         }
-        let identity = match self.identity.step(&self.client, &self.lane, now, waker, &mut self.rng) {
+        let asked = match &self.transaction {
+            Some(transaction) => match transaction.identity {
+                Some(identity) => Lookup::Ready(Some(identity)),
+                None => Lookup::Wait { until_ticks_ms: None },
+            },
+            None => self.identity.step(&self.client, &self.lane, now, waker, &mut self.rng),
+        };
+        let identity = match asked {
             Lookup::Ready(identity) => Some(identity),
             Lookup::Wait { until_ticks_ms } => {
                 until_ticks_ms.into_iter().for_each(&mut at);
@@ -147,6 +156,7 @@ impl ProducerCore {
             } else if partition.leader.is_none() {
                 refresh = true;
             } else if partition.may_send(self.config.max_in_flight)
+                && self.transaction.as_mut().is_none_or(|transaction| transaction.may_send(*place))
                 && let Some(leader) = partition.leader
             {
                 match by_leader.iter_mut().find(|(node, _)| *node == leader) {
@@ -177,7 +187,13 @@ impl ProducerCore {
     fn send_to(&mut self, connection: &std::sync::Arc<Connection>, node: i32, places: Vec<Place>, now: Now) -> bool {
         let with_ids = places.iter().all(|place| !self.topics[place.topic as usize].id.is_nil());
         let highest = if with_ids { i16::MAX } else { 12 };
-        let version = match connection.version_within(ApiKey::Produce, 3, highest) {
+        // From version 12 on brokers add the partitions to the transaction.
+        let (lowest, highest) = match &self.transaction {
+            Some(transaction) if transaction.bumps => (12, highest),
+            Some(_) => (3, 11),
+            None => (3, highest),
+        };
+        let version = match connection.version_within(ApiKey::Produce, lowest, highest) {
             Ok(version) => version,
             Err(error) => {
                 self.fail_places(&places, &error);
@@ -224,8 +240,12 @@ impl ProducerCore {
         if sent_places.is_empty() {
             return false;
         }
+        let transactional_id = self.transaction.as_mut().map(|transaction| {
+            transaction.touched = true;
+            transaction.id.to_string()
+        });
         let request = ProduceRequest {
-            transactional_id: None,
+            transactional_id,
             acks: self.config.acks.code(),
             timeout_ms: i32::try_from(self.config.request_timeout_ms).unwrap_or(i32::MAX),
             topics,
@@ -307,6 +327,9 @@ impl ProducerCore {
                     Some(message) => format!("{} ({message})", code.name()),
                     None => code.name().to_owned(),
                 };
+                if self.transaction.is_some() {
+                    return self.refused_in_transaction(place, batch, (code, reason), first, now);
+                }
                 let of_sequence = matches!(
                     code,
                     ErrorCode::OutOfOrderSequenceNumber
@@ -345,6 +368,37 @@ impl ProducerCore {
             }
             Verdict::Hopeless(reason) => self.give_up(place, batch, None, reason, "use a broker that is newer"),
         }
+    }
+
+    /// A batch of a transaction was refused: it is sent again, or the transaction has failed with it.
+    fn refused_in_transaction(
+        &mut self,
+        place: Place,
+        batch: Batch,
+        (code, reason): (ErrorCode, String),
+        first: bool,
+        now: Now,
+    ) {
+        let behind = !first && matches!(code, ErrorCode::OutOfOrderSequenceNumber | ErrorCode::UnknownProducerId);
+        if behind || code == ErrorCode::ConcurrentTransactions || code.is_retriable() {
+            if code.is_retriable() && code != ErrorCode::ConcurrentTransactions {
+                self.client.refresh_metadata();
+            }
+            return self.retry(place, batch, Some(code), reason, now);
+        }
+        if let Some(transaction) = &mut self.transaction {
+            match code {
+                ErrorCode::ProducerFenced => transaction.kill(fenced(&transaction.id.clone(), code)),
+                ErrorCode::InvalidTxnState
+                | ErrorCode::InvalidProducerIdMapping
+                | ErrorCode::TransactionalIdAuthorizationFailed => {
+                    let what = format!("writing under the transactional id {}", transaction.id);
+                    transaction.kill(ClientError::broker(what, code, None));
+                }
+                _ => {}
+            }
+        }
+        self.give_up(place, batch, Some(code), reason, advice(code));
     }
 
     fn raise_epoch_of(&mut self, place: Place) {
@@ -400,7 +454,7 @@ impl ProducerCore {
         }
     }
 
-    fn fail_places(&mut self, places: &[Place], error: &ClientError) {
+    pub(super) fn fail_places(&mut self, places: &[Place], error: &ClientError) {
         for place in places {
             while let Some(batch) =
                 self.topics[place.topic as usize].partitions[place.partition as usize].queue.pop_front()
@@ -429,6 +483,10 @@ impl ProducerCore {
             reason,
             advice,
         };
+        if let Some(transaction) = &mut self.transaction {
+            transaction.needs_bump |= batch.sequence >= 0;
+            transaction.fail(error.clone());
+        }
         if batch.untracked {
             self.errors.push_back(error.clone());
         }

@@ -12,6 +12,7 @@ use std::task::{Poll, Wake, Waker};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
+use base::TopicPartition;
 use parking_lot::{Mutex, MutexGuard};
 use protocol::record::record_size;
 
@@ -20,7 +21,8 @@ use super::config::ProducerConfig;
 use super::core::{FlushMark, ProducerCore, SendStatus};
 use super::record::ProducerRecord;
 use super::ticket::{RecordMetadata, Ticket};
-use crate::client::Client;
+use crate::client::{Client, Lookup};
+use crate::consumer::{GroupMetadata, OffsetAndMetadata};
 use crate::driver::{Unpark, block_on};
 use crate::error::ClientError;
 
@@ -254,13 +256,18 @@ impl Producer {
         block_on(self.flush());
     }
 
-    /// Flushes, refuses further records of all clones, and waits until everything is written or given up
+    /// Aborts an open transaction, flushes, refuses further records of all clones, and waits until everything is written or given up
     /// (`delivery.timeout.ms` at the latest).
     ///
     /// # Errors
     /// `Invalid`, with the number of records, if some were not.
     pub async fn close(&self) -> Result<(), ClientError> {
         let shared = Arc::clone(&self.handle.shared);
+        if shared.inner.lock().core.in_transaction()
+            && let Err(error) = self.abort_transaction().await
+        {
+            tracing::warn!(%error, "the open transaction was not aborted; the brokers will");
+        }
         shared.inner.lock().closing = true;
         shared.flush().await;
         let left = {
@@ -281,6 +288,61 @@ impl Producer {
     /// As [`Producer::close`].
     pub fn close_blocking(&self) -> Result<(), ClientError> {
         block_on(self.close())
+    }
+
+    /// Takes over the transactional id: whoever wrote under it before is fenced, and his transaction ended. Once, before
+    /// the first transaction.
+    ///
+    /// # Errors
+    /// `Config` without `transactional.id`; `Timeout` after `max.block.ms` (call again); otherwise the producer is of no
+    /// use, see [`ClientError::transaction_class`].
+    pub async fn init_transactions(&self) -> Result<(), ClientError> {
+        self.handle.shared.transact("taking over the transactional id", ProducerCore::init_transactions).await
+    }
+
+    /// Begins a transaction: records sent from here on, by all clones, are part of it.
+    ///
+    /// # Errors
+    /// As [`ProducerCore::begin_transaction`].
+    pub fn begin_transaction(&self) -> Result<(), ClientError> {
+        self.handle.shared.inner.lock().core.begin_transaction()
+    }
+
+    /// Sends a group's offsets, which are committed if the transaction is.
+    ///
+    /// # Errors
+    /// `Abortable`: abort the transaction. `Fenced`: a newer producer has the transactional id. `Timeout` after
+    /// `max.block.ms`: call again, or abort.
+    pub async fn send_offsets_to_transaction(
+        &self,
+        offsets: &[(TopicPartition, OffsetAndMetadata)],
+        group: &GroupMetadata,
+    ) -> Result<(), ClientError> {
+        let begin = |core: &mut ProducerCore| core.send_offsets_to_transaction(offsets, group);
+        self.handle.shared.transact("sending offsets to the transaction", begin).await
+    }
+
+    /// Commits the transaction: waits until all that was sent is written, then makes it visible as a whole.
+    ///
+    /// # Errors
+    /// As [`Producer::send_offsets_to_transaction`]; after `Timeout` the outcome is open until a call again tells it.
+    pub async fn commit_transaction(&self) -> Result<(), ClientError> {
+        let shared = &self.handle.shared;
+        let sent_before = shared.inner.lock().backlog.next_number();
+        shared.until(|inner| inner.backlog.is_past(sent_before)).await;
+        shared.transact("committing the transaction", ProducerCore::commit_transaction).await
+    }
+
+    /// Aborts the transaction: nothing of it is ever seen by `read_committed` consumers.
+    ///
+    /// # Errors
+    /// `Invalid` without an open transaction; `Fenced`; `Timeout` after `max.block.ms` (call again).
+    pub async fn abort_transaction(&self) -> Result<(), ClientError> {
+        let shared = &self.handle.shared;
+        let waiting = shared.inner.lock().backlog.take_all();
+        let aborted = || ClientError::Invalid("the transaction was aborted".into());
+        waiting.into_iter().for_each(|placement| placement.settle(Err(aborted())));
+        shared.transact("aborting the transaction", ProducerCore::abort_transaction).await
     }
 
     /// How many partitions the topic has, asked for if need be.
@@ -401,6 +463,32 @@ impl Shared {
             mark
         };
         self.until(|inner| inner.core.is_flush_done(mark) || inner.is_flushed()).await;
+    }
+
+    /// Has the core do something about the transaction, and waits for its end.
+    async fn transact(
+        &self,
+        what: &str,
+        begin: impl FnOnce(&mut ProducerCore) -> Result<(), ClientError>,
+    ) -> Result<(), ClientError> {
+        let deadline = self.client.now().ticks_ms.saturating_add(self.max_block_ms);
+        {
+            let mut inner = self.inner.lock();
+            begin(&mut inner.core)?;
+            self.step_and_arm(inner);
+        }
+        let attempt = |_, waker: &Waker| {
+            self.wait(waker);
+            match self.inner.lock().core.take_transaction_result() {
+                Some(Ok(())) => Lookup::Ready(()),
+                Some(Err(error)) => Lookup::Failed(error),
+                None if self.end_by.load(Ordering::Acquire) != i64::MAX => {
+                    Lookup::Failed(ClientError::Closed("the producer"))
+                }
+                None => Lookup::Wait { until_ticks_ms: None },
+            }
+        };
+        self.client.wait_for(what, deadline, attempt).await
     }
 
     async fn until(&self, done: impl Fn(&Inner) -> bool) {
