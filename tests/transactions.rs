@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{BrokerConfig, RunningBroker};
-use client::admin::NewTopic;
+use client::admin::{NewTopic, TransactionFilter};
 use client::consumer::{Consumer, ConsumerConfig, GroupMetadata, OffsetAndMetadata};
 use client::{Admin, Client, ClientError, Producer, ProducerConfig, ProducerRecord, TransactionErrorClass, block_on};
 use millstream::base::TopicPartition;
-use protocol::api::Response;
+use protocol::api::{ErrorCode, Response};
 use protocol::transport::{Completion, RequestEnvelope, Transport};
 
 /// A connection to a broker that does not have KIP-890: clients take the older protocol.
@@ -319,4 +319,37 @@ fn calls_out_of_order_are_refused_by_name() {
     assert_eq!(error.transaction_class(), TransactionErrorClass::Abortable, "{error}");
     block_on(producer.abort_transaction()).unwrap();
     producer.begin_transaction().unwrap();
+}
+
+#[test]
+fn admins_see_transactions_fence_producers_and_end_what_hangs() {
+    let world = World::new(false, &[]);
+    world.topic("t", 1, &[]);
+    let place = TopicPartition::new("t", 0);
+    let admin = Admin::new(world.client());
+    let producer = world.producer("open");
+    world.producer("idle").close_blocking().unwrap();
+    producer.begin_transaction().unwrap();
+    send(&producer, "t", 0, "x");
+    producer.flush_blocking();
+    let listed = block_on(admin.list_transactions(&TransactionFilter::default())).unwrap();
+    let listed: Vec<_> = listed.iter().map(|one| (one.transactional_id.as_str(), one.state.as_str())).collect();
+    assert_eq!(listed, [("idle", "Empty"), ("open", "Ongoing")]);
+    let ongoing = TransactionFilter { pattern: Some("o.*".to_owned()), ..TransactionFilter::default() };
+    assert_eq!(block_on(admin.list_transactions(&ongoing)).unwrap().len(), 1);
+    let described = block_on(admin.describe_transactions(&["open", "unknown"])).unwrap();
+    let open = described[0].1.as_ref().unwrap();
+    assert_eq!(
+        (open.state.as_str(), open.timeout_ms, open.partitions.as_slice()),
+        ("Ongoing", 60_000, &[place.clone()][..])
+    );
+    assert_eq!(described[1].1.as_ref().unwrap_err().code(), Some(ErrorCode::TransactionalIdNotFound));
+    let writers = block_on(admin.describe_producers(&place)).unwrap();
+    assert_eq!((writers.len(), writers[0].producer_id, writers[0].transaction_start), (1, open.producer_id, 0));
+    block_on(admin.abort_transaction(&place, &writers[0])).unwrap();
+    assert_eq!(block_on(admin.describe_producers(&place)).unwrap()[0].transaction_start, -1);
+    block_on(admin.fence_producer("open")).unwrap();
+    let error = block_on(producer.commit_transaction()).unwrap_err();
+    assert!(matches!(error, ClientError::Fenced(_)), "{error}");
+    assert_eq!(world.values("t", 1, "read_committed"), Vec::<String>::new());
 }

@@ -30,8 +30,8 @@ use protocol::api::messages::offset_for_leader_epoch_request::{OffsetForLeaderPa
 use protocol::api::messages::txn_offset_commit_request::{
     TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
 };
-use protocol::api::messages::write_txn_markers_request::{WritableTxnMarker, WritableTxnMarkerTopic};
 use protocol::api::messages::*;
+use protocol::api::write_txn_markers::{WritableTxnMarker, WriteTxnMarkersRequest};
 use protocol::api::{ApiKey, Request, Response, Uuid};
 use support::*;
 
@@ -187,9 +187,9 @@ fn request(key: ApiKey, version: i16, topic_id: Uuid) -> Request {
         }
         ApiKey::EndTxn => EndTxnRequest::default().with_transactional_id(id()).into(),
         ApiKey::WriteTxnMarkers => {
-            let topic = WritableTxnMarkerTopic::default().with_name(name()).with_partition_indexes(vec![0]);
-            let marker = WritableTxnMarker::default().with_producer_id(ProducerId(1)).with_topics(vec![topic]);
-            WriteTxnMarkersRequest::default().with_markers(vec![marker]).into()
+            let topics = vec![("t".into(), vec![0])];
+            let marker = WritableTxnMarker { producer_id: 1, topics, ..WritableTxnMarker::default() };
+            WriteTxnMarkersRequest { markers: vec![marker] }.into()
         }
         ApiKey::TxnOffsetCommit => {
             let partition = TxnOffsetCommitRequestPartition::default().with_committed_offset(1);

@@ -165,9 +165,7 @@ impl ClientError {
             Self::Abortable { .. } | Self::NotWritten { .. } => TransactionErrorClass::Abortable,
             Self::Fenced(_) | Self::Closed(_) => TransactionErrorClass::ApplicationRecoverable,
             error if error.is_retriable() => TransactionErrorClass::Retriable,
-            Self::Broker { code, .. }
-                if matches!(code, ErrorCode::InvalidProducerIdMapping | ErrorCode::UnknownProducerId) =>
-            {
+            Self::Broker { code: ErrorCode::InvalidProducerIdMapping | ErrorCode::UnknownProducerId, .. } => {
                 TransactionErrorClass::ApplicationRecoverable
             }
             _ => TransactionErrorClass::InvalidConfiguration,

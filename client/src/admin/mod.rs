@@ -10,6 +10,7 @@ mod configs;
 mod groups;
 mod offsets;
 mod topics;
+mod transactions;
 
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ pub use configs::{ConfigChange, ConfigEntry, ConfigResource};
 pub use groups::{GroupDescription, GroupListing, GroupMember, MemberToRemove};
 pub use offsets::{ListedOffset, OffsetAndMetadata, OffsetSpec};
 pub use topics::{ClusterDescription, CreatedTopic, NewTopic};
+pub use transactions::{ProducerState, TransactionDescription, TransactionFilter, TransactionListing};
 
 /// One thing asked about, and its result.
 pub type Results<K, T> = Vec<(K, Result<T, ClientError>)>;
@@ -41,6 +43,18 @@ enum Route<'a> {
     To(Target),
     /// The coordinator of that group.
     Group(&'a str),
+    /// The coordinator of that transactional id.
+    Transaction(&'a str),
+}
+
+impl<'a> Route<'a> {
+    fn coordinator(self) -> Option<(CoordinatorKind, &'a str)> {
+        match self {
+            Self::To(_) => None,
+            Self::Group(group) => Some((CoordinatorKind::Group, group)),
+            Self::Transaction(id) => Some((CoordinatorKind::Transaction, id)),
+        }
+    }
 }
 
 impl Admin {
@@ -81,8 +95,8 @@ impl Admin {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            if let (Route::Group(group), true) = (route, error.coordinator_moved() || is_lost(&error)) {
-                client.forget_coordinator(CoordinatorKind::Group, group);
+            if let (Some((kind, key)), true) = (route.coordinator(), error.coordinator_moved() || is_lost(&error)) {
+                client.forget_coordinator(kind, key);
             }
             let now = client.now().ticks_ms;
             let wait_ms = backoff.next_ms(&mut rng).max(1);
@@ -111,11 +125,10 @@ impl Admin {
         build: &impl Fn(&Connection) -> Result<(Request, i16), ClientError>,
         read: &impl Fn(Response, &str) -> Result<T, ClientError>,
     ) -> Result<T, ClientError> {
-        let target = match route {
-            Route::To(target) => target,
-            Route::Group(group) => {
-                Target::Node(self.client.find_coordinator(CoordinatorKind::Group, group, deadline).await?)
-            }
+        let target = match (route, route.coordinator()) {
+            (Route::To(target), _) => target,
+            (_, Some((kind, key))) => Target::Node(self.client.find_coordinator(kind, key, deadline).await?),
+            (_, None) => Target::Any,
         };
         let (response, connection) = self.client.call(target, deadline, build).await?;
         read(response, connection.address())

@@ -8,6 +8,7 @@ use super::messages::*;
 use super::pieces::PieceWriter;
 use super::produce::{ProduceRequest, ProduceResponse};
 use super::wire::{CodecError, WireMessage};
+use super::write_txn_markers::{WriteTxnMarkersRequest, WriteTxnMarkersResponse};
 
 /// Key, request struct, response struct, lowest and highest version that both Kafka 4.3.1 and this codec have, and
 /// whether a Kafka broker serves it to clients (the others are between brokers and controllers).
@@ -171,7 +172,7 @@ apis! {
     AddPartitionsToTxn = 24, AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, 0, 5, true;
     AddOffsetsToTxn = 25, AddOffsetsToTxnRequest, AddOffsetsToTxnResponse, 0, 4, true;
     EndTxn = 26, EndTxnRequest, EndTxnResponse, 0, 5, true;
-    WriteTxnMarkers = 27, WriteTxnMarkersRequest, WriteTxnMarkersResponse, 1, 1, true;
+    WriteTxnMarkers = 27, WriteTxnMarkersRequest, WriteTxnMarkersResponse, 1, 2, true;
     TxnOffsetCommit = 28, TxnOffsetCommitRequest, TxnOffsetCommitResponse, 0, 5, true;
     DescribeAcls = 29, DescribeAclsRequest, DescribeAclsResponse, 1, 3, true;
     CreateAcls = 30, CreateAclsRequest, CreateAclsResponse, 1, 3, true;

@@ -1,7 +1,7 @@
 //! Requests and responses of Kafka's protocol, typed: one enum variant per API, encoded and decoded by (API key,
 //! version).
 //!
-//! Everything but Produce and Fetch is `kafka-protocol`'s structs ([`messages`]); this folder is the only place that
+//! Everything but Produce, Fetch and WriteTxnMarkers (of which that crate lacks the newest version) is `kafka-protocol`'s structs ([`messages`]); this folder is the only place that
 //! names that crate. [`produce`] and [`fetch`] are our own, because they carry the record batches: their records are
 //! [`Pieces`], which may lie in a file, and are never copied into a message.
 
@@ -15,6 +15,7 @@ pub mod pieces;
 pub mod produce;
 mod versions;
 mod wire;
+pub mod write_txn_markers;
 
 pub use apis::{ApiKey, Request, Response};
 pub use error_code::ErrorCode;
