@@ -31,6 +31,29 @@ const DROP_WAIT_MS: i64 = 5_000;
 
 /// Writes records. Cheap to clone; clones share batches, memory and the thread. Dropping the last one flushes, for a few
 /// seconds at most; [`Producer::close`] waits for everything and tells what could not be written.
+///
+/// With a `transactional.id`, records are sent in transactions:
+///
+/// ```no_run
+/// use client::{Client, ClientConfig, Producer, ProducerConfig, ProducerRecord, TransactionErrorClass};
+///
+/// # async fn example() -> Result<(), client::ClientError> {
+/// let client = Client::connect("localhost:9092", ClientConfig::default())?;
+/// let config = ProducerConfig::default().transactional_id(Some("orders-1".to_owned()));
+/// let producer = Producer::new(client, config)?;
+/// producer.init_transactions().await?;
+/// producer.begin_transaction()?;
+/// // What becomes of a record, the commit says as well.
+/// drop(producer.send(ProducerRecord::to("orders").value("4711")));
+/// match producer.commit_transaction().await {
+///     Err(error) if error.transaction_class() == TransactionErrorClass::Abortable => {
+///         producer.abort_transaction().await?;
+///     }
+///     result => result?,
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Producer {
     handle: Arc<Handle>,
