@@ -23,6 +23,11 @@ const REFUSED: &[(&str, &[&str], &str)] = &[
     ("restore.consumer.", NAMES_OF_MEMBERS, "changelogs are read outside any group: use main.consumer."),
     ("global.consumer.", NAMES_OF_MEMBERS, "global stores are read outside any group: use main.consumer."),
     ("producer.", &["max.block.ms"], "a stream thread does not block to send: use producer.buffer.memory"),
+    (
+        "producer.",
+        &["transactional.id", "transaction.timeout.ms"],
+        "stream threads do not send in transactions of their own: leave it out",
+    ),
     ("admin.", NAMES_OF_SOCKETS, "the application's clients connect as the Client that it is given: set it there"),
 ];
 const NAMES_OF_MEMBERS: &[&str] =
