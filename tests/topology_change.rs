@@ -147,6 +147,31 @@ fn applications_whose_ids_begin_alike_are_told_apart() {
 }
 
 #[test]
+fn topics_of_the_program_are_its_own_whatever_they_are_called() {
+    let broker = broker();
+    for topic in ["app-in", "app-raw", "app-out-changelog"] {
+        broker.create_topic(topic, 1).unwrap();
+        send(&broker, topic, &["a"]);
+    }
+    let topology = |has_raw: bool| {
+        let builder = StreamsBuilder::new();
+        let stream = builder.stream("app-in", Consumed::<String, String>::default());
+        if has_raw {
+            builder.stream("app-raw", Consumed::<String, String>::default()).for_each(|_, _| {});
+        }
+        stream.to("app-out-changelog", Produced::default());
+        builder.build().unwrap()
+    };
+    run(&broker, topology(true), config(broker.state_dir(), "app"));
+    for topic in ["app-in", "app-raw"] {
+        send(&broker, topic, &["b"]);
+    }
+    let elsewhere = tempfile::tempdir().unwrap();
+    run(&broker, topology(false), config(elsewhere.path(), "app"));
+    broker.shutdown().unwrap();
+}
+
+#[test]
 fn what_is_empty_or_processed_is_no_loss() {
     let broker = broker();
     let config = config(broker.state_dir(), "app");

@@ -20,7 +20,7 @@ use crate::topology::{BuiltTopology, Fate, InternalTopicConfig, StateKind, Topol
 
 mod verdict;
 
-use verdict::{Loss, is_certainly_ours, is_owned_by_another, store_family, topic_family};
+use verdict::{Loss, is_certainly_ours, is_internal_name, is_owned_by_another, store_family, topic_family};
 
 fn unavailable(error: ClientError) -> StreamsError {
     StreamsError::new(ErrorKind::Unavailable, format!("the application's existing state cannot be looked up: {error}"))
@@ -168,7 +168,12 @@ impl<'a> Inquiry<'a> {
             let topics = known.internal_topics.iter().filter(|topic| self.existing.contains_key(*topic));
             return Ok(topics.filter(|topic| is_unused(topic)).cloned().collect());
         }
-        let unused: Vec<&String> = self.existing.keys().filter(|topic| is_unused(topic)).collect();
+        // What the program reads or writes by name is no internal topic, whatever it is called.
+        let description = self.built.topology.description();
+        let others: BTreeSet<&str> = description.external_topics().collect();
+        let is_internal = |topic: &String| is_internal_name(self.own_name(topic)) && !others.contains(topic.as_str());
+        let unused: Vec<&String> =
+            self.existing.keys().filter(|topic| is_unused(topic) && is_internal(topic)).collect();
         if unused.is_empty() {
             return Ok(Vec::new());
         }

@@ -93,12 +93,19 @@ impl TopologyDescription {
     /// The topics that the application creates to pass records from one sub-topology to another, without its prefix, sorted:
     /// those that it both writes and reads and whose name is one of such topics (`..-repartition`, or a foreign-key join's).
     pub fn internal_topics(&self) -> Vec<&str> {
-        let mut topics: Vec<&str> = self.read_topics().filter(|topic| is_internal(topic)).collect();
+        let mut topics: Vec<&str> = self.read_topics().filter(|topic| is_passed_on(topic)).collect();
         let written: Vec<&str> = self.written_topics().collect();
         topics.retain(|topic| written.contains(topic));
         topics.sort_unstable();
         topics.dedup();
         topics
+    }
+
+    /// The topics that it reads or writes by name and that are not [internal](TopologyDescription::internal_topics), in no
+    /// particular order; some may come twice.
+    pub fn external_topics(&self) -> impl Iterator<Item = &str> {
+        let internal = self.internal_topics();
+        self.read_topics().chain(self.written_topics()).filter(move |topic| !internal.contains(topic))
     }
 
     /// Names of all stores, sorted; global ones among them.
@@ -132,8 +139,8 @@ impl TopologyDescription {
     }
 }
 
-/// Whether a topic that is written and read has the name of an internal one.
-fn is_internal(topic: &str) -> bool {
+/// Whether a topic has the name of one by which sub-topologies pass records on, whoever made it.
+pub(crate) fn is_passed_on(topic: &str) -> bool {
     let Some(join) = topic.strip_suffix("-topic") else { return topic.ends_with("-repartition") };
     let generated = join.rsplit_once('-').is_some_and(|(kind, number)| {
         number.len() == 10

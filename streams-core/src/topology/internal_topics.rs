@@ -7,7 +7,7 @@ use base::PartitionId;
 use crate::store::StoreKind;
 
 /// Added to the history of a versioned store's `min.compaction.lag.ms`; a constant in Kafka Streams.
-const VERSIONED_LAG_MS: i64 = 86_400_000;
+pub(crate) const VERSIONED_LAG_MS: i64 = 86_400_000;
 
 /// What an internal topic is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::Path;
 
 use crate::store::StoreKind;
+use crate::topology::description::is_passed_on;
+use crate::topology::internal_topics::VERSIONED_LAG_MS;
 use crate::topology::{Fate, InternalTopicConfig, StateChange, StateKind, remedy};
 
 /// Names of other stores in a message, at most.
@@ -113,7 +115,9 @@ impl Family {
 /// The family that the configuration of an existing changelog is that of.
 pub(super) fn topic_family<'a>(value: impl Fn(&str) -> Option<&'a str>) -> Family {
     let deletes = value("cleanup.policy").unwrap_or_default().split(',').any(|policy| policy.trim() == "delete");
-    let lags = value("min.compaction.lag.ms").is_some_and(|lag| lag != "0");
+    // Of versioned stores it is a day more than the history. Less than that may come from the broker's own settings.
+    let lag_ms = value("min.compaction.lag.ms").and_then(|lag| lag.parse::<i64>().ok()).unwrap_or(0);
+    let lags = lag_ms >= VERSIONED_LAG_MS;
     match (deletes, lags) {
         (true, _) => Family::Windowed,
         (false, true) => Family::Versioned,
@@ -130,6 +134,11 @@ pub(super) fn store_family(topic: &InternalTopicConfig, kind: StoreKind) -> Opti
     };
     let configured = topic_family(|name| topic.configs.get(name).map(String::as_str));
     (configured == family).then_some(family)
+}
+
+/// Whether a name without the application's prefix is one that Kafka Streams gives to internal topics.
+pub(super) fn is_internal_name(name: &str) -> bool {
+    name.ends_with("-changelog") || is_passed_on(name)
 }
 
 /// Whether another application's id is a longer beginning of the topic's name, and so more likely the one it was made with.
@@ -167,6 +176,14 @@ mod tests {
     }
 
     #[test]
+    fn internal_topics_are_known_by_their_ends() {
+        assert!(is_internal_name("counts-changelog") && is_internal_name("counts-repartition"));
+        assert!(is_internal_name("KTABLE-FK-JOIN-SUBSCRIPTION-RESPONSE-0000000014-topic"));
+        assert!(is_internal_name("x-subscription-registration-topic"));
+        assert!(!is_internal_name("changelog") && !is_internal_name("raw") && !is_internal_name("any-topic"));
+    }
+
+    #[test]
     fn kinds_are_told_by_the_policies_of_topics() {
         let family = |policy: &'static str, lag: &'static str| {
             topic_family(|name| match name {
@@ -178,6 +195,7 @@ mod tests {
         assert_eq!(family("compact", "0"), Family::KeyValue);
         assert_eq!(family("compact,delete", "0"), Family::Windowed);
         assert_eq!(family("delete", "0"), Family::Windowed);
+        assert_eq!(family("compact", "60000"), Family::KeyValue);
         assert_eq!(family("compact", "86400001"), Family::Versioned);
     }
 }
