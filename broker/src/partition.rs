@@ -75,6 +75,7 @@ impl Partition {
     }
 
     /// Appends what a coordinator of this broker wrote; committed once the high watermark is above the last offset.
+    /// `transaction_version` and `markers_seen` as in [`AppendOptions`].
     ///
     /// # Errors
     /// Kafka's.
@@ -82,10 +83,11 @@ impl Partition {
         &self,
         records: &Pieces,
         transaction_version: i16,
+        markers_seen: Option<u32>,
         now: Now,
     ) -> Result<AppendInfo, AppendError> {
         let options = AppendOptions::coordinator(self.leader_epoch, now);
-        self.log.append(records, AppendOptions { transaction_version, ..options })
+        self.log.append(records, AppendOptions { transaction_version, markers_seen, ..options })
     }
 
     /// Whether the topic is gone; what waits here must be answered.

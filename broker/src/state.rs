@@ -196,12 +196,13 @@ impl BrokerState {
     }
 
     /// Appends a coordinator's batch to a partition of an internal topic; `done` gets where it went once it is
-    /// committed (its end is below the high watermark), on whatever thread moved that, without locks held.
+    /// committed (its end is below the high watermark), on whatever thread moved that, without locks held. The pair is
+    /// `transaction_version` and `markers_seen` of [`storage::log::AppendOptions`].
     pub fn append_internal(
         self: &Arc<Self>,
         partition: &TopicPartition,
         batch: Bytes,
-        transaction_version: i16,
+        (transaction_version, markers_seen): (i16, Option<u32>),
         deadline_ticks_ms: i64,
         done: impl FnOnce(Result<AppendInfo, ErrorCode>) + Send + 'static,
     ) {
@@ -209,7 +210,7 @@ impl BrokerState {
             Ok(found) => found,
             Err(code) => return done(Err(code)),
         };
-        match found.append_from_coordinator(&Pieces::from(batch), transaction_version, self.clock.now()) {
+        match found.append_from_coordinator(&Pieces::from(batch), transaction_version, markers_seen, self.clock.now()) {
             Ok(info) => {
                 let end: Offset = info.last_offset + 1;
                 found.when_committed(&self.waiters, end, deadline_ticks_ms, move |result| {

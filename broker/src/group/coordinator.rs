@@ -334,7 +334,7 @@ impl Session<'_> {
             return;
         }
         let batch = encode_batch(&output, self.now);
-        let version = output.transaction.map_or(0, |transaction| transaction.version);
+        let terms = output.transaction.map_or((0, None), |transaction| (transaction.version, transaction.markers_seen));
         let id = self.state.next_id;
         self.state.next_id += 1;
         self.state.in_flight.push_back(InFlight {
@@ -358,7 +358,7 @@ impl Session<'_> {
                 inner.drain(&environment, &cell, now);
             }
         };
-        self.environment.append(self.cell.partition, batch, version, Box::new(done));
+        self.environment.append(self.cell.partition, batch, terms, Box::new(done));
     }
 
     /// Takes up the results of appends, in the order of the log.

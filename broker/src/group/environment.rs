@@ -28,9 +28,9 @@ pub trait GroupEnvironment: Send + Sync {
     fn create_offsets_topic(&self) -> Result<(), ErrorCode>;
 
     /// Appends a batch to a partition of `__consumer_offsets`. `done` is called once, when the batch is durable or has
-    /// failed; perhaps before this returns, on any thread, and for one partition in the order of the appends. For
-    /// `transaction_version` see [`storage::log::AppendOptions`].
-    fn append(&self, partition: PartitionId, batch: Bytes, transaction_version: i16, done: Done);
+    /// failed; perhaps before this returns, on any thread, and for one partition in the order of the appends. The
+    /// pair is `transaction_version` and `markers_seen` of [`storage::log::AppendOptions`].
+    fn append(&self, partition: PartitionId, batch: Bytes, transaction: (i16, Option<u32>), done: Done);
 
     /// Whole batches of a partition of `__consumer_offsets` from the one that holds `from` on, up to the end of the log
     /// or some bound of bytes; empty at the end.

@@ -137,6 +137,9 @@ pub struct InTransaction {
     pub marker: Option<EndTransactionMarker>,
     /// The transaction protocol: with 2 a marker's epoch is above that of the data.
     pub version: i16,
+    /// How many markers the producer had here when the transaction was found to be open; with another one since, nothing
+    /// is written: the transaction is over, and nothing would end a new one.
+    pub markers_seen: Option<u32>,
 }
 
 /// What one operation yields. With records, everything else in it waits until they are durable.

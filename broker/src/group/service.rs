@@ -169,12 +169,12 @@ impl GroupEnvironment for BrokerEnvironment {
         state.ensure_internal_topic(OFFSETS_TOPIC)
     }
 
-    fn append(&self, partition: PartitionId, batch: Bytes, transaction_version: i16, done: Done) {
+    fn append(&self, partition: PartitionId, batch: Bytes, transaction: (i16, Option<u32>), done: Done) {
         let Some(state) = self.state.upgrade() else { return done(Err(ErrorCode::NotCoordinator)) };
         // No deadline: the coordinator gives up answers by itself, but must learn when the records are durable.
         let partition = TopicPartition::new(OFFSETS_TOPIC, partition);
         let done = move |result: Result<AppendInfo, ErrorCode>| done(result.map(|info| info.base_offset));
-        state.append_internal(&partition, batch, transaction_version, i64::MAX, done);
+        state.append_internal(&partition, batch, transaction, i64::MAX, done);
     }
 
     fn read(&self, partition: PartitionId, from: Offset) -> Result<Bytes, ErrorCode> {

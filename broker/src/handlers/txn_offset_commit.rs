@@ -77,15 +77,20 @@ pub(crate) fn serve(
         topics,
         responder: context.defer(),
     };
-    if is_open(state, partition, identity) {
-        asked.commit(&groups);
+    let known = state.partition(OFFSETS_TOPIC, partition).ok().and_then(|p| p.log().producer(identity.producer_id));
+    let is_open = known
+        .is_some_and(|known| known.producer_epoch == identity.epoch && known.current_transaction_first_offset >= 0);
+    // The older protocol: a marker of the same epoch may come at any moment.
+    let seen = (context.version < FIRST_THAT_ADDS).then(|| known.map_or(0, |known| known.markers));
+    if is_open {
+        asked.commit(&groups, seen);
         return Outcome::Deferred;
     }
     let id = own(&request.transactional_id);
     let offsets = (Arc::from(OFFSETS_TOPIC), partition);
     if context.version >= FIRST_THAT_ADDS {
         let held = move |added: Result<Identity, ErrorCode>| match added {
-            Ok(_) => asked.commit(&groups),
+            Ok(_) => asked.commit(&groups, None),
             Err(error) => asked.refuse(error),
         };
         let partitions = BTreeSet::from([offsets]);
@@ -98,18 +103,10 @@ pub(crate) fn serve(
         false => Ok(vec![Ok(())]),
     };
     match verified.and_then(|results| results.into_iter().collect::<Result<Vec<()>, _>>()) {
-        Ok(_) => asked.commit(&groups),
+        Ok(_) => asked.commit(&groups, seen),
         Err(error) => asked.refuse(error),
     }
     Outcome::Deferred
-}
-
-/// Whether the producer's transaction is open on that partition of `__consumer_offsets` already.
-fn is_open(state: &BrokerState, partition: i32, identity: Identity) -> bool {
-    let found = state.partition(OFFSETS_TOPIC, partition).ok();
-    found
-        .and_then(|found| found.log().producer(identity.producer_id))
-        .is_some_and(|known| known.producer_epoch == identity.epoch && known.current_transaction_first_offset >= 0)
 }
 
 fn read_topics(groups: &GroupAccess, request: &TxnOffsetCommitRequest, commits: &mut Vec<Commit>) -> Vec<Topic> {
@@ -148,14 +145,15 @@ fn read_topics(groups: &GroupAccess, request: &TxnOffsetCommitRequest, commits: 
 }
 
 impl Asked {
-    /// Writes the offsets into the transaction.
-    fn commit(self, groups: &GroupAccess) {
+    /// Writes the offsets into the transaction; for `markers_seen` see [`InTransaction`].
+    fn commit(self, groups: &GroupAccess, markers_seen: Option<u32>) {
         let Self { version, identity, committer, commits, topics, responder } = self;
         let transaction = InTransaction {
             producer_id: identity.producer_id,
             producer_epoch: identity.epoch,
             marker: None,
             version: 0,
+            markers_seen,
         };
         let answer = move |written: Result<(), ErrorCode>| {
             let error = as_known(written.err().unwrap_or(ErrorCode::None), version);

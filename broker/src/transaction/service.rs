@@ -159,7 +159,7 @@ impl TransactionEnvironment for BrokerEnvironment {
         let partition = TopicPartition::new(STATE_TOPIC, partition);
         let done = move |result: Result<AppendInfo, ErrorCode>| done(result.map(|info| info.base_offset));
         // No deadline: the coordinator must learn when the record is durable.
-        state.append_internal(&partition, batch, 0, i64::MAX, done);
+        state.append_internal(&partition, batch, (0, None), i64::MAX, done);
     }
 
     fn read(&self, partition: PartitionId, from: Offset) -> Result<Bytes, ErrorCode> {
@@ -185,7 +185,8 @@ impl TransactionEnvironment for BrokerEnvironment {
         let (topic, partition) = &marker.partition;
         let version = marker.transaction_version;
         if topic.as_ref() == OFFSETS_TOPIC {
-            let transaction = InTransaction { producer_id, producer_epoch, marker: Some(end), version };
+            let transaction =
+                InTransaction { producer_id, producer_epoch, marker: Some(end), version, markers_seen: None };
             return state.groups.end_transaction(&state, *partition, transaction, done);
         }
         let now = state.clock.now();
@@ -193,7 +194,7 @@ impl TransactionEnvironment for BrokerEnvironment {
             Ok(batch) => {
                 let partition = TopicPartition::new(Arc::clone(topic), *partition);
                 let done = move |result: Result<AppendInfo, ErrorCode>| done(result.map(|_| ()));
-                state.append_internal(&partition, batch, version, i64::MAX, done);
+                state.append_internal(&partition, batch, (version, None), i64::MAX, done);
             }
             Err(_) => done(Err(ErrorCode::UnknownServerError)),
         }

@@ -113,6 +113,14 @@ fn from_coordinator(batch: RecordBatch, config: &LogConfig, now_ms: Timestamp) -
     Ok(Incoming { batch, time, marker })
 }
 
+fn check_not_overtaken(writer: &Writer, header: &BatchHeader, options: AppendOptions) -> Result<(), AppendError> {
+    if options.markers_seen.is_some_and(|seen| writer.producers.is_overtaken(header, seen)) {
+        let message = format!("the transaction of producer {} has ended meanwhile", header.producer_id);
+        return Err(AppendError::new(AppendErrorKind::TransactionOvertaken, message));
+    }
+    Ok(())
+}
+
 fn from_leader(batch: RecordBatch) -> Result<Incoming, AppendError> {
     batch.verify_crc()?;
     let marker = marker_of(&batch)?;
@@ -267,13 +275,13 @@ impl PartitionLog {
                 Some(marker) => {
                     writer.producers.check_marker(header, marker, options.transaction_version).map(|()| None)
                 }
-                None => writer.producers.check_epoch(header).map(|()| None),
+                None => {
+                    check_not_overtaken(writer, header, options)?;
+                    writer.producers.check_epoch(header).map(|()| None)
+                }
             },
             Origin::Client => {
-                if options.markers_seen.is_some_and(|seen| writer.producers.is_overtaken(header, seen)) {
-                    let message = format!("the transaction of producer {} has ended meanwhile", header.producer_id);
-                    return Err(AppendError::new(AppendErrorKind::TransactionOvertaken, message));
-                }
+                check_not_overtaken(writer, header, options)?;
                 let duplicate = writer.producers.check(header, options.transaction_version)?;
                 Ok(duplicate.map(|first| AppendInfo {
                     base_offset: first.base_offset,

@@ -72,7 +72,7 @@ impl GroupEnvironment for MemoryLog {
         Ok(())
     }
 
-    fn append(&self, partition: PartitionId, batch: Bytes, _version: i16, done: Done) {
+    fn append(&self, partition: PartitionId, batch: Bytes, _transaction: (i16, Option<u32>), done: Done) {
         let base = {
             let mut all = self.batches.lock();
             let log = all.entry(partition).or_default();
