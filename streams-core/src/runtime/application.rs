@@ -9,6 +9,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use base::metrics::Metrics;
 use client::{Admin, Client};
@@ -160,6 +161,7 @@ pub struct Application {
     pub(crate) hooks: Hooks,
     status: Mutex<Status>,
     changed: Condvar,
+    paused: AtomicBool,
 }
 
 impl Application {
@@ -183,12 +185,22 @@ impl Application {
             hooks,
             status: Mutex::new(Status { state: State::Created, threads, error: None, commits: 0 }),
             changed: Condvar::new(),
+            paused: AtomicBool::new(false),
         })
     }
 
     /// State of the whole.
     pub fn state(&self) -> State {
         self.status.lock().state
+    }
+
+    /// Whether its tasks are held.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_paused(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Release);
     }
 
     /// What ended the application, if an error did.

@@ -19,6 +19,8 @@ use crate::task::TaskId;
 
 const PROCESS_FILE: &str = "kafka-streams-process-metadata";
 const MEMBERS_FILE: &str = "group-members";
+/// Folder of the global stores.
+const GLOBAL_FOLDER: &str = "global";
 
 /// The locked state directory of one running application.
 pub struct StateDirectory {
@@ -126,6 +128,21 @@ impl StateDirectory {
     pub fn remove_unused(&self, delay_ms: i64, now: Now) -> Result<Vec<TaskId>, StreamsError> {
         let present = self.tasks_with_state()?;
         Ok(self.folders.remove_unused(&*self.files, &self.path, present, delay_ms, now))
+    }
+
+    /// Removes the folders of all tasks and of the global stores.
+    ///
+    /// # Errors
+    /// `Store`, naming a folder that cannot be removed.
+    pub(super) fn clear(&self) -> Result<(), StreamsError> {
+        let tasks = self.tasks_with_state()?.into_iter().map(|task| self.task_path(task));
+        let folders = tasks.chain([self.path.join(GLOBAL_FOLDER)]);
+        for folder in folders.filter(|folder| self.files.exists(folder).unwrap_or(true)) {
+            self.files.remove_dir_all(&folder).map_err(|error| {
+                StreamsError::new(ErrorKind::Store, format!("cannot remove {}: {error}", folder.display()))
+            })?;
+        }
+        Ok(())
     }
 
     /// Member ids that dead owners of this directory left behind.

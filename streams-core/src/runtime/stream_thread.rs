@@ -184,11 +184,17 @@ impl StreamThread {
             Phase::Closed => return Ok(Step::IDLE),
         }
         step.did_work |= self.take_events(now, waker)?;
-        step = step.and(self.tasks.step_restoration(&mut self.consumer, now, waker)?);
+        let is_paused = self.application.is_paused();
+        if !is_paused {
+            step = step.and(self.tasks.step_restoration(&mut self.consumer, now, waker)?);
+        }
         step.did_work |= self.tasks.take_fetched(&mut self.consumer, now)?;
-        let processed = self.process_round(now)?;
-        step.did_work |= processed > 0;
-        step.did_work |= self.tasks.punctuate(now)? > 0;
+        let mut processed = 0;
+        if !is_paused {
+            processed = self.process_round(now)?;
+            step.did_work |= processed > 0;
+            step.did_work |= self.tasks.punctuate(now)? > 0;
+        }
         step.did_work |= self.commit_if_due(processed, now, waker)?;
         let sent = self.collector.borrow_mut().step(now, waker)?;
         step = step.and(sent).and(self.purge.step(now, waker));
@@ -377,8 +383,11 @@ impl StreamThread {
             step = step.wake_at(self.last_commit_ticks_ms + self.commit_interval_ms + 1);
         }
         match self.tasks.next_wall_clock_deadline() {
-            Some(wall_ms) => step.wake_at(now.ticks_ms + (wall_ms - now.wall_ms).max(0)),
-            None => step,
+            // Whoever resumes wakes.
+            Some(wall_ms) if !self.application.is_paused() => {
+                step.wake_at(now.ticks_ms + (wall_ms - now.wall_ms).max(0))
+            }
+            _ => step,
         }
     }
 

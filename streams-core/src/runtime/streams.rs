@@ -29,6 +29,7 @@ use crate::error::{ErrorKind, StreamsError};
 use crate::store::StateStore;
 use crate::topology::{BuiltTopology, Topology};
 
+mod control;
 mod global;
 
 /// How long a failed thread tries to leave its group before it is given up.
@@ -185,6 +186,8 @@ fn default_backend() -> Backend {
 pub struct Streams {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    /// Another thread waits for those of the application.
+    is_closed_elsewhere: bool,
 }
 
 impl Streams {
@@ -221,7 +224,7 @@ impl Streams {
             global_waker: Mutex::default(),
         });
         shared.application.become_state(State::Rebalancing);
-        let mut streams = Self { shared, threads: Vec::new() };
+        let mut streams = Self { shared, threads: Vec::new(), is_closed_elsewhere: false };
         if streams.shared.application.built.subtopologies().iter().any(|sub| sub.is_global) {
             let (shared, (tell, told)) = (Arc::clone(&streams.shared), mpsc::channel());
             let name = format!("{}-global", shared.application.built.config().application_id());
@@ -381,7 +384,9 @@ impl Streams {
 
 impl Drop for Streams {
     fn drop(&mut self) {
-        self.shut_down();
+        if !self.is_closed_elsewhere {
+            self.shut_down();
+        }
     }
 }
 
@@ -445,6 +450,11 @@ impl Shared {
     fn begin_close(&self) {
         self.closing.store(true, Ordering::Release);
         self.wake_global();
+        self.wake();
+    }
+
+    /// Wakes every stream thread.
+    fn wake(&self) {
         for lane in &self.lanes {
             if let Some(waker) = &*lane.waker.lock() {
                 waker.wake_by_ref();
