@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The comparison of docs/benchmarks.md: our bench-streams and Kafka Streams on the JVM under one driver, alternating.
-#   ROUNDS (default 3)  WORKLOADS (default "wordcount clicks passthrough")  OUT (default target/bench/results.jsonl)
+#   ROUNDS (default 3)  WORKLOADS (default all)  OUT (default target/bench/results.jsonl)
 # Each round runs every variant once; the table shows medians. Needs java 17 and mvn; everything else is fetched.
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
@@ -30,18 +30,35 @@ one() { # side label workload n extra-options...
         grep '"what":"run 1"' | sed "s/}\$/,\"broker_rss_mb\":$(broker_rss_mb)}/" | tee -a "$out" | sed -E 's/.*"variant":"([^"]*)".*"records":([0-9]+).*"app_cpu_s_per_M":([0-9.]+).*"peak_rss_mb":([0-9.]+).*"broker_cpu_s_per_M":([0-9.]+).*"check":"([^"]*)".*/  \1 n=\2: \3 CPU s\/M app, \5 broker, \4 MB, check \6/'
 }
 
-sizes() { case "$1" in wordcount) echo "200000 600000" ;; *) echo "2000000 6000000" ;; esac }
+sizes() {
+    case "$1" in
+    wordcount | fkjoin) echo "200000 600000" ;;
+    hopping-60) echo "100000 300000" ;;
+    streamjoin) echo "300000 900000" ;;
+    enrich | sessions) echo "1000000 3000000" ;;
+    *) echo "2000000 6000000" ;;
+    esac
+}
+
+# Record caches to compare with. fkjoin's work is fixed only without one; passthrough and streamjoin have nothing that is cached.
+caches() {
+    case "$1" in
+    fkjoin) echo 0 ;;
+    passthrough | streamjoin | enrich | hopping-60) echo default ;;
+    *) echo "default 0" ;;
+    esac
+}
 
 for round in $(seq "${ROUNDS:-3}"); do
-    for workload in ${WORKLOADS:-wordcount clicks passthrough}; do
+    for workload in ${WORKLOADS:-wordcount clicks passthrough enrich streamjoin sessions fkjoin hopping-60}; do
         echo "round $round: $workload" >&2
         for n in $(sizes "$workload"); do
-            for cache in default 0; do
-                [ "$workload" = passthrough ] && [ "$cache" = 0 ] && continue
+            for cache in $(caches "$workload"); do
                 one jvm "default-cache-$cache" "$workload" "$n" --cache "$cache" --broker-pid "$pid"
                 one ours-embedded "cache-$cache" "$workload" "$n" --cache "$cache" --app "$ours" --embedded 1
                 one ours-kafka "cache-$cache" "$workload" "$n" --cache "$cache" --app "$ours" --broker-pid "$pid"
             done
+            case "$workload" in fkjoin | hopping-60) continue ;; esac
             # What it costs to sync before a write counts; Kafka's own default does not.
             BENCH_DURABILITY=power one ours-embedded-power cache-default "$workload" "$n" --cache default --app "$ours" --embedded 1
             one jvm tuned "$workload" "$n" --broker-pid "$pid" --extra "$tuned" --app-java-opts "-Xms1g -Xmx1g -XX:+UseParallelGC"

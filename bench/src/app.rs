@@ -8,7 +8,6 @@ use anyhow::{Result, anyhow};
 use millstream::prelude::*;
 use millstream::storage::state::Backend;
 
-use crate::datasets::PARTITIONS;
 use crate::embedded::{self, Totals};
 use crate::settings::Settings;
 
@@ -36,6 +35,13 @@ pub fn run() -> Result<()> {
     let settings = Settings::from_environment()?;
     match settings.embedded {
         None => {
+            anyhow::ensure!(
+                settings.inputs.len() == settings.workload.datasets().len(),
+                "BENCH_IN names {} topics: {} reads {}",
+                settings.inputs.len(),
+                settings.workload.name(),
+                settings.workload.datasets().len()
+            );
             let client = Client::connect(&settings.bootstrap, ClientConfig::default())?;
             process(&settings, client)?;
             wait_for_end_of_input()
@@ -44,9 +50,7 @@ pub fn run() -> Result<()> {
             let data = Path::new(&settings.state_dir).join("data");
             let durability = std::env::var("BENCH_DURABILITY").unwrap_or_else(|_| "process".to_owned());
             let broker = embedded::broker(&data, &durability)?;
-            broker.create_topic(&settings.input, PARTITIONS)?;
-            broker.create_topic(&settings.output, PARTITIONS)?;
-            embedded::load(broker.client(), settings.workload, records, &settings.input)?;
+            embedded::prepare(&broker, settings.workload, records, &settings.output)?;
             process(&settings, broker.client())?;
             let mut totals = Totals::of(settings.workload);
             totals.read(broker.client(), &settings.output)?;
@@ -60,7 +64,7 @@ pub fn run() -> Result<()> {
 
 /// Runs the application to the end of its work, with the marks of the protocol.
 fn process(settings: &Settings, client: Client) -> Result<()> {
-    let topology = settings.workload.topology(&settings.input, &settings.output)?;
+    let topology = settings.workload.topology(&settings.inputs, &settings.output)?;
     let mut builder = Streams::builder(topology, settings.config()?, client);
     if settings.in_memory {
         builder = builder.with_backend(Backend::Memory);

@@ -7,6 +7,8 @@ pub const T0: i64 = 1_700_000_000_000;
 /// Partitions of every topic of the workloads.
 pub const PARTITIONS: i32 = 4;
 
+const CUSTOMERS: u64 = 100_000;
+const PRODUCTS: u64 = 20_000;
 const GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// One record of a dataset; `key` and `value` are cleared and refilled by [`Datasets::fill`].
@@ -33,6 +35,55 @@ pub enum Dataset {
     Clicks,
     /// Records of 108 bytes.
     Pass,
+    /// Purchases of customers, one in eleven of somebody unknown.
+    Purchases,
+    /// Customers, all older than every purchase.
+    Customers,
+    /// Left side of a join in time.
+    Left,
+    /// Right side: up to 15 s after its left one; the first indexes have no record.
+    Right,
+    /// Visits of 5,000 users.
+    Visits,
+    /// Orders, each of one product.
+    Orders,
+    /// Products.
+    Products,
+}
+
+impl Dataset {
+    /// Name of the topic in a broker of our own.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lines => "lines",
+            Self::Clicks => "clicks",
+            Self::Pass => "pass",
+            Self::Purchases => "purchases",
+            Self::Customers => "customers",
+            Self::Left => "left",
+            Self::Right => "right",
+            Self::Visits => "visits",
+            Self::Orders => "orders",
+            Self::Products => "products",
+        }
+    }
+
+    /// How many indexes it has when the main input has `n`.
+    pub fn indexes(self, n: u64) -> u64 {
+        match self {
+            Self::Customers => CUSTOMERS,
+            Self::Products => PRODUCTS,
+            _ => n,
+        }
+    }
+
+    /// How many records that are.
+    pub fn records(self, n: u64) -> u64 {
+        match self {
+            Self::Right => (0..n).filter(|index| left_of(*index).is_some()).count() as u64,
+            _ => self.indexes(n),
+        }
+    }
 }
 
 /// The 64-bit finaliser that everything random here is made of.
@@ -66,6 +117,11 @@ impl Zipf {
         let total = self.0.last().copied().unwrap_or(1);
         self.0.partition_point(|&cumulated| cumulated <= draw % total)
     }
+}
+
+/// The left index that right record `index` refers to; `None`: there is no such record.
+fn left_of(index: u64) -> Option<u64> {
+    index.checked_sub(draw(7, index, 0) % 15_000)
 }
 
 fn word(rank: u64) -> Vec<u8> {
@@ -104,35 +160,70 @@ impl Datasets {
         Self { words: Zipf::new(10_000), pages: Zipf::new(1_000), vocabulary: (0..10_000).map(word).collect() }
     }
 
-    /// Makes record `index` of `dataset` in `input`.
-    pub fn fill(&self, dataset: Dataset, index: u64, input: &mut Input) {
+    /// Makes record `index` of `dataset` in `input`; false if that index has no record.
+    pub fn fill(&self, dataset: Dataset, index: u64, input: &mut Input) -> bool {
         input.key.clear();
         input.value.clear();
         input.has_key = dataset != Dataset::Lines;
         input.partition = None;
         input.timestamp = T0 + index as i64;
         match dataset {
-            Dataset::Lines => {
-                input.partition = Some((index % PARTITIONS as u64) as i32);
-                for lane in 0..8 {
-                    if lane > 0 {
-                        input.value.push(b' ');
-                    }
-                    input.value.extend_from_slice(&self.vocabulary[self.words.pick(draw(1, index, lane))]);
-                }
-            }
-            Dataset::Clicks => {
-                let late = if draw(2, index, 2).is_multiple_of(1000) { 120_000 } else { 0 };
-                input.timestamp = T0 + 128_000 + index as i64 - (draw(2, index, 1) % 8000) as i64 - late;
-                tag(&mut input.key, b'p', 4, self.pages.pick(draw(2, index, 0)) as u64);
-                let words = [draw(2, index, 3) % 1_000_000, input.timestamp as u64, draw(2, index, 4)];
-                body(&mut input.value, 24, index, &words);
-            }
+            Dataset::Lines => self.line(index, input),
+            Dataset::Clicks => self.click(index, input),
             Dataset::Pass => {
                 input.key.extend_from_slice(&index.to_be_bytes());
                 body(&mut input.value, 100, index, &[draw(3, index, 0), draw(3, index, 1)]);
             }
+            Dataset::Customers => {
+                input.timestamp -= 1_000_000;
+                tag(&mut input.key, b'c', 6, index);
+                body(&mut input.value, 50, index, &[draw(4, index, 0)]);
+            }
+            Dataset::Purchases => {
+                tag(&mut input.key, b'c', 6, draw(5, index, 0) % 110_000);
+                body(&mut input.value, 32, index, &[index, draw(5, index, 1) % 100_000]);
+            }
+            Dataset::Left => {
+                tag(&mut input.key, b'o', 8, index);
+                body(&mut input.value, 40, index, &[index, draw(6, index, 0)]);
+            }
+            Dataset::Right => {
+                let Some(left) = left_of(index) else { return false };
+                tag(&mut input.key, b'o', 8, left);
+                body(&mut input.value, 40, index, &[index, draw(7, index, 1)]);
+            }
+            Dataset::Visits => {
+                tag(&mut input.key, b'u', 4, draw(8, index, 0) % 5_000);
+                body(&mut input.value, 24, index, &[index]);
+            }
+            Dataset::Orders => {
+                tag(&mut input.key, b'o', 8, index);
+                body(&mut input.value, 32, index, &[draw(9, index, 0) % PRODUCTS, index]);
+            }
+            Dataset::Products => {
+                input.key.extend_from_slice(&index.to_be_bytes());
+                body(&mut input.value, 32, index, &[draw(10, index, 0)]);
+            }
         }
+        true
+    }
+
+    fn line(&self, index: u64, input: &mut Input) {
+        input.partition = Some((index % PARTITIONS as u64) as i32);
+        for lane in 0..8 {
+            if lane > 0 {
+                input.value.push(b' ');
+            }
+            input.value.extend_from_slice(&self.vocabulary[self.words.pick(draw(1, index, lane))]);
+        }
+    }
+
+    fn click(&self, index: u64, input: &mut Input) {
+        let late = if draw(2, index, 2).is_multiple_of(1000) { 120_000 } else { 0 };
+        input.timestamp = T0 + 128_000 + index as i64 - (draw(2, index, 1) % 8000) as i64 - late;
+        tag(&mut input.key, b'p', 4, self.pages.pick(draw(2, index, 0)) as u64);
+        let words = [draw(2, index, 3) % 1_000_000, input.timestamp as u64, draw(2, index, 4)];
+        body(&mut input.value, 24, index, &words);
     }
 }
 
@@ -166,7 +257,9 @@ mod tests {
         let datasets = Datasets::new();
         let mut input = Input::default();
         (0..1000).fold(0u64, |sum, index| {
-            datasets.fill(dataset, index, &mut input);
+            if !datasets.fill(dataset, index, &mut input) {
+                return sum;
+            }
             let key = input.has_key.then_some(&input.key[..]);
             let partition = input.partition.unwrap_or_else(|| murmur2_partition(&input.key));
             let hash = record_hash(key, Some(&input.value));
@@ -181,5 +274,12 @@ mod tests {
         assert_eq!(checksum(Dataset::Lines), 12_253_601_481_755_858_379);
         assert_eq!(checksum(Dataset::Clicks), 16_950_427_841_150_507_250);
         assert_eq!(checksum(Dataset::Pass), 12_101_574_819_784_421_558);
+        assert_eq!(checksum(Dataset::Purchases), 16_953_699_173_468_486_524);
+        assert_eq!(checksum(Dataset::Customers), 2_729_859_682_138_698_799);
+        assert_eq!(checksum(Dataset::Orders), 12_999_278_026_991_258_574);
+        assert_eq!(checksum(Dataset::Products), 6_442_304_995_110_674_502);
+        assert_eq!(checksum(Dataset::Visits), 11_892_174_279_098_844_326);
+        assert_eq!(checksum(Dataset::Left), 13_776_910_899_212_333_332);
+        assert_eq!(checksum(Dataset::Right), 2_840_207_626_921_870_161);
     }
 }

@@ -10,7 +10,7 @@ use millstream::base::hash::HashMap;
 use millstream::client::consumer::{Consumer, ConsumerConfig};
 use millstream::prelude::*;
 
-use crate::datasets::{Datasets, Input, PARTITIONS, record_hash};
+use crate::datasets::{Dataset, Datasets, Input, PARTITIONS, record_hash};
 use crate::pump::Pump;
 use crate::workloads::Workload;
 
@@ -22,19 +22,34 @@ pub fn broker(data_dir: &Path, durability: &str) -> Result<Embedded> {
     Ok(Embedded::builder(data_dir).set("durability", durability).set("log.retention.ms", -1).start()?)
 }
 
-/// Writes the first `n` records of the workload's dataset to `topic`.
+/// The input topics of a workload in a broker of our own, in the order of its datasets.
+pub fn inputs(workload: Workload) -> Vec<String> {
+    workload.datasets().iter().map(|dataset| format!("in-{}", dataset.name())).collect()
+}
+
+/// Makes those topics and the output topic `output`, and writes the datasets of main size `n` to them.
 ///
 /// # Errors
-/// A record could not be written.
-pub fn load(client: Client, workload: Workload, n: u64, topic: &str) -> Result<()> {
+/// A topic could not be made, or a record not be written.
+pub fn prepare(broker: &Embedded, workload: Workload, n: u64, output: &str) -> Result<()> {
+    broker.create_topic(output, PARTITIONS)?;
+    for (dataset, topic) in workload.datasets().iter().zip(inputs(workload)) {
+        broker.create_topic(&topic, PARTITIONS)?;
+        load(broker.client(), *dataset, n, &topic)?;
+    }
+    Ok(())
+}
+
+fn load(client: Client, dataset: Dataset, n: u64, topic: &str) -> Result<()> {
     let config = ProducerConfig::from_properties([("batch.size", "65536"), ("linger.ms", "5"), ("acks", "1")])?;
     let mut pump = Pump::new(client, config, topic)?;
     let datasets = Datasets::new();
     let mut input = Input::default();
-    for index in 0..n {
-        datasets.fill(workload.dataset(), index, &mut input);
-        let key = input.has_key.then_some(&input.key[..]);
-        pump.send(input.partition, input.timestamp, key, &input.value)?;
+    for index in 0..dataset.indexes(n) {
+        if datasets.fill(dataset, index, &mut input) {
+            let key = input.has_key.then_some(&input.key[..]);
+            pump.send(input.partition, input.timestamp, key, &input.value)?;
+        }
     }
     pump.finish()
 }
@@ -52,9 +67,9 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Of a workload; passthrough's output is no table.
+    /// Of a workload; the output of some is no table.
     pub fn of(workload: Workload) -> Self {
-        Self { is_table: workload != Workload::Passthrough, ..Self::default() }
+        Self { is_table: workload.makes_table(), ..Self::default() }
     }
 
     /// Takes one record in.

@@ -49,7 +49,7 @@ pub fn once() -> Result<()> {
     let producer = Producer::new(broker.client(), ProducerConfig::default())?;
     producer.send_blocking(ProducerRecord::to("in").value("be"))?;
     let config = StreamsConfig::new("first").with("state.dir", broker.state_dir().display())?;
-    let streams = Streams::start(Workload::Wordcount.topology("in", "out")?, config, broker.client())?;
+    let streams = Streams::start(Workload::Wordcount.topology(&["in".to_owned()], "out")?, config, broker.client())?;
     let mut consumer =
         Consumer::new(broker.client(), ConsumerConfig::from_properties([("auto.offset.reset", "earliest")])?)?;
     consumer.assign([TopicPartition::new("out", 0)])?;

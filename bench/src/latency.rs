@@ -42,6 +42,9 @@ const BASE_MS: i64 = 1_700_000_040_000;
 /// # Errors
 /// A part of it failed.
 pub fn run(plan: Plan<'_>) -> Result<()> {
+    if let Some(workload) = plan.workload {
+        anyhow::ensure!(workload.datasets().len() == 1, "{} has no paced input of its own", workload.name());
+    }
     let folder = std::env::temp_dir().join(format!("bench-lat-{}", std::process::id()));
     let broker = embedded::broker(&folder, plan.durability)?;
     broker.create_topic("in", PARTITIONS)?;
@@ -51,7 +54,7 @@ pub fn run(plan: Plan<'_>) -> Result<()> {
         Some(workload) => {
             let config = StreamsConfig::new("lat").with("state.dir", broker.state_dir().display())?;
             let config = config.with("statestore.cache.max.bytes", plan.cache)?;
-            let streams = Streams::start(workload.topology("in", "out")?, config, broker.client())?;
+            let streams = Streams::start(workload.topology(&["in".to_owned()], "out")?, config, broker.client())?;
             streams.wait_until_running(Duration::from_secs(30))?;
             Some(streams)
         }
@@ -78,7 +81,7 @@ pub fn run(plan: Plan<'_>) -> Result<()> {
     println!(
         "{}",
         serde_json::json!({
-            "workload": plan.workload.map_or_else(|| "latency-none".to_owned(), |workload| format!("latency-{workload:?}").to_lowercase()),
+            "workload": plan.workload.map_or_else(|| "latency-none".to_owned(), |workload| format!("latency-{}", workload.name())),
             "variant": format!("embedded, durability {}", plan.durability),
             "rate": plan.rate, "seconds": plan.seconds, "samples": samples.len(),
             "p50_ms": quantile(0.5), "p95_ms": quantile(0.95), "p99_ms": quantile(0.99), "p99.9_ms": quantile(0.999),
@@ -97,7 +100,7 @@ fn send(broker: &Embedded, plan: Plan<'_>, clicks: bool, base: Instant) -> Resul
     let mut pump = Pump::new(broker.client(), ProducerConfig::from_properties(properties)?, "in")?;
     let datasets = Datasets::new();
     let mut input = Input::default();
-    let dataset = plan.workload.map_or(Dataset::Pass, Workload::dataset);
+    let dataset = plan.workload.and_then(|workload| workload.datasets().first().copied()).unwrap_or(Dataset::Pass);
     for index in 0..plan.rate * (plan.warmup + plan.seconds) {
         let due_micros = index * 1_000_000 / plan.rate;
         let due = base + Duration::from_micros(due_micros);

@@ -7,9 +7,11 @@
 )]
 
 mod app;
+mod cpu;
 mod datasets;
 mod embedded;
 mod first_result;
+mod growth;
 mod latency;
 mod pump;
 mod settings;
@@ -36,7 +38,7 @@ struct Arguments {
 enum Command {
     /// Records through the topology test driver, no broker.
     Ttd {
-        /// wordcount, clicks or passthrough.
+        /// A workload of one input topic: wordcount, clicks, hopping-60, passthrough or sessions.
         #[arg(long)]
         workload: String,
         /// Records of a round.
@@ -54,7 +56,7 @@ enum Command {
     },
     /// Paced latency with sender, application and reader in this process.
     Lat {
-        /// wordcount, clicks, passthrough, or none for producer, broker and consumer alone.
+        /// wordcount, clicks, passthrough, or none, for producer, broker and consumer alone.
         #[arg(long, default_value = "clicks")]
         workload: String,
         /// Records a second.
@@ -72,6 +74,18 @@ enum Command {
         /// When a write counts as done: process or power.
         #[arg(long, default_value = "process", value_parser = ["process", "power"])]
         durability: String,
+    },
+    /// What a record costs as the input grows, each size with a broker of its own.
+    Growth {
+        /// Workloads, comma separated.
+        #[arg(long, value_delimiter = ',', default_value = "clicks,hopping-60,sessions,streamjoin,enrich,fkjoin")]
+        workloads: Vec<String>,
+        /// Records of the main input, comma separated.
+        #[arg(long, value_delimiter = ',', default_value = "10000,100000,1000000")]
+        sizes: Vec<u64>,
+        /// Record cache in bytes; 0 is off.
+        #[arg(long, default_value = "0")]
+        cache: String,
     },
     /// Time from process start to the first result of a word count.
     FirstResult {
@@ -98,6 +112,10 @@ fn main() -> Result<()> {
         Some(Command::Lat { workload, rate, seconds, warmup, cache, durability }) => {
             let workload = (workload != "none").then(|| Workload::named(&workload)).transpose()?;
             latency::run(latency::Plan { workload, rate, seconds, warmup, cache: &cache, durability: &durability })
+        }
+        Some(Command::Growth { workloads, sizes, cache }) => {
+            let workloads = workloads.iter().map(|name| Workload::named(name)).collect::<Result<Vec<_>>>()?;
+            growth::run(&workloads, &sizes, &cache)
         }
         Some(Command::FirstResult { runs }) => first_result::run(runs.max(1)),
         Some(Command::FirstResultOnce) => first_result::once(),

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use millstream::prelude::StreamsConfig;
 
+use crate::embedded::inputs;
 use crate::workloads::Workload;
 
 /// What one run is to do.
@@ -12,8 +13,8 @@ pub struct Settings {
     pub workload: Workload,
     /// `host:port` of the cluster; unused when embedded.
     pub bootstrap: String,
-    /// Topic that is read.
-    pub input: String,
+    /// Topics that are read, in the order of the workload's datasets.
+    pub inputs: Vec<String>,
     /// Topic that is written.
     pub output: String,
     /// Application id.
@@ -64,10 +65,15 @@ impl Settings {
                 pair.split_once('=').with_context(|| format!("BENCH_EXTRA: {pair} is not name=value"))?;
             properties.push((name.to_owned(), value.to_owned()));
         }
+        let workload = Workload::named(&variable("BENCH_WORKLOAD", ""))?;
+        let inputs = match embedded {
+            Some(_) => inputs(workload),
+            None => variable("BENCH_IN", "in").split(',').map(str::to_owned).collect(),
+        };
         Ok(Self {
-            workload: Workload::named(&variable("BENCH_WORKLOAD", ""))?,
+            workload,
             bootstrap: variable("BENCH_BOOTSTRAP", "127.0.0.1:9092"),
-            input: variable("BENCH_IN", "in"),
+            inputs,
             output: variable("BENCH_OUT", "out"),
             application_id: variable("BENCH_APP_ID", "bench"),
             state_dir: variable("BENCH_STATE_DIR", "state"),

@@ -2,31 +2,29 @@
 
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use bytes::Bytes;
 use millstream::prelude::*;
 use millstream::storage::state::{Backend, BudgetOptions, StateBudget};
 
+use crate::cpu;
 use crate::datasets::{Datasets, Input};
 use crate::embedded::Totals;
 use crate::workloads::Workload;
-
-/// CPU seconds that this process has used.
-fn cpu_seconds() -> f64 {
-    let text = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
-    text.split(' ').next().and_then(|nanos| nanos.parse::<f64>().ok()).unwrap_or(0.0) / 1e9
-}
 
 /// Runs `rounds` rounds of `n` records; prints a JSON line with the figures of the JVM's `bench ttd`.
 ///
 /// # Errors
 /// The output differs from round to round, or processing failed.
 pub fn run(workload: Workload, n: u64, rounds: usize, cache: Option<&str>, persistent: bool) -> Result<()> {
+    let [dataset] = workload.datasets() else {
+        bail!("{} reads several topics: this measures workloads of one", workload.name())
+    };
     let datasets = Datasets::new();
     let inputs: Vec<(Option<Bytes>, Bytes, i64)> = (0..n)
         .map(|index| {
             let mut input = Input::default();
-            datasets.fill(workload.dataset(), index, &mut input);
+            datasets.fill(*dataset, index, &mut input);
             (input.has_key.then(|| Bytes::from(input.key)), Bytes::from(input.value), input.timestamp)
         })
         .collect();
@@ -42,19 +40,19 @@ pub fn run(workload: Workload, n: u64, rounds: usize, cache: Option<&str>, persi
             true => Backend::RocksDb(StateBudget::new(BudgetOptions::default())),
             false => Backend::Memory,
         };
-        let topology = workload.topology("in", "out")?;
+        let topology = workload.topology(&["in".to_owned()], "out")?;
         let driver = TopologyTestDriver::with_backend(&topology, config, 0, backend)?;
         let input = driver.input_topic::<Bytes, Bytes>("in");
         let output = driver.output_topic::<Bytes, Bytes>("out");
         let mut outputs = Vec::new();
-        let (begun, cpu) = (Instant::now(), cpu_seconds());
+        let (begun, cpu) = (Instant::now(), cpu::seconds());
         for (key, value, timestamp) in &inputs {
             input.pipe_bytes(key.as_deref(), Some(value), *timestamp, &Headers::default())?;
             while let Some(record) = output.try_read()? {
                 outputs.push(record);
             }
         }
-        figures.push((begun.elapsed().as_secs_f64(), cpu_seconds() - cpu));
+        figures.push((begun.elapsed().as_secs_f64(), cpu::seconds() - cpu));
         let mut totals = Totals::of(workload);
         outputs.iter().for_each(|record| totals.add(record.key.as_deref(), record.value.as_deref()));
         let line = totals.line();
@@ -67,7 +65,7 @@ pub fn run(workload: Workload, n: u64, rounds: usize, cache: Option<&str>, persi
     println!(
         "{}",
         serde_json::json!({
-            "workload": format!("ttd-{workload:?}").to_lowercase(),
+            "workload": format!("ttd-{}", workload.name()),
             "records": n,
             "median_s": seconds,
             "records_per_s": (n as f64 / seconds).round(),
