@@ -143,8 +143,7 @@ fn clicks(builder: &StreamsBuilder, input: &str, output: &str, windows: TimeWind
 }
 
 fn enrich(builder: &StreamsBuilder, purchases: &str, customers: &str, output: &str) {
-    let table =
-        builder.table(customers, Consumed::<String, Bytes>::default(), Materialized::named("customers"));
+    let table = builder.table(customers, Consumed::<String, Bytes>::default(), Materialized::named("customers"));
     builder
         .stream(purchases, Consumed::<String, Bytes>::default())
         .join(&table, |purchase, customer| concat(purchase, customer), Joined::inherited())
@@ -172,9 +171,8 @@ fn sessions(builder: &StreamsBuilder, visits: &str, output: &str) {
         .count(Materialized::named("sessions"))
         .to_stream()
         .map_nullable(|session: Option<&Windowed<String>>, count: Option<&i64>| {
-            let session = session.map(|session| {
-                format!("{}@{}@{}", session.key, session.window.start, session.window.end)
-            });
+            let session =
+                session.map(|session| format!("{}@{}@{}", session.key, session.window.start, session.window.end));
             (session, count.copied())
         })
         .to(output, Produced::default());
@@ -189,7 +187,7 @@ fn fkjoin(builder: &StreamsBuilder, orders: &str, products: &str, output: &str) 
             |_, order| order.first_chunk().map(|bytes| i64::from_be_bytes(*bytes)),
             |order, product| concat(order, product),
             TableJoined::new(),
-            Materialized::named("joined"),
+            Materialized::with(StringSerde, BytesSerde).with_name("joined"),
         )
         .to_stream()
         .to(output, Produced::default());

@@ -133,14 +133,14 @@ fn count_repartitions<'a>(
             counts.insert(name, enforced);
         }
     }
-    // Each pass settles at least one topic; what depends only on itself stays unsettled and is reported.
-    for _ in 0..=repartitions.len() {
-        for name in repartitions.keys() {
-            if !counts.contains_key(name)
-                && let Some(count) = upstream_count(built, name, counts)
-            {
-                counts.insert(name, count);
-            }
+    // Each round settles at least one topic; what depends only on itself stays unsettled and is reported.
+    let mut settled = usize::MAX;
+    while settled != counts.len() {
+        settled = counts.len();
+        settle(built, repartitions, counts, true);
+        if settled == counts.len() {
+            // Topics that flow in a circle, as the two of a foreign-key join do, follow from those of their sources that are known.
+            settle(built, repartitions, counts, false);
         }
     }
     if let Some(name) = repartitions.keys().find(|name| !counts.contains_key(**name)) {
@@ -153,12 +153,28 @@ fn count_repartitions<'a>(
     Ok(())
 }
 
-/// The most partitions of any topic read by a sub-topology that writes `name`; `None` while one is unknown.
-fn upstream_count(built: &BuiltTopology, name: &str, counts: &BTreeMap<&str, i32>) -> Option<i32> {
+/// Counts the topics whose sources are all counted, or, if not `needs_all`, of which one is.
+fn settle<'a>(
+    built: &BuiltTopology,
+    repartitions: &BTreeMap<&'a str, &'a InternalTopicConfig>,
+    counts: &mut BTreeMap<&'a str, i32>,
+    needs_all: bool,
+) {
+    for name in repartitions.keys() {
+        if !counts.contains_key(name)
+            && let Some(count) = upstream_count(built, name, counts, needs_all)
+        {
+            counts.insert(name, count);
+        }
+    }
+}
+
+/// The most partitions of any topic read by a sub-topology that writes `name`; `None` while one, or if not `needs_all` each, is unknown.
+fn upstream_count(built: &BuiltTopology, name: &str, counts: &BTreeMap<&str, i32>, needs_all: bool) -> Option<i32> {
     let writers = built.subtopologies().iter().filter(|sub| sub.repartition_sinks.iter().any(|sink| sink == name));
     let sources = writers.flat_map(|sub| &sub.source_topics).filter(|topic| *topic != name);
-    let counts: Option<Vec<i32>> = sources.map(|topic| counts.get(topic.as_str()).copied()).collect();
-    counts?.into_iter().max()
+    let counts = sources.map(|topic| counts.get(topic.as_str()).copied());
+    if needs_all { counts.collect::<Option<Vec<i32>>>()?.into_iter().max() } else { counts.flatten().max() }
 }
 
 /// Gives all topics of a co-partition group the same number of partitions, or says why that cannot be.
