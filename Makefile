@@ -2,7 +2,7 @@
 # One profile (release, overflow checks on) for everything, so that RocksDB is compiled once.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench interop fmt clippy docs
+.PHONY: help demo test bench interop migration fmt clippy docs
 SETUP := . xtask/setup.sh &&
 
 help: ## what can be done here
@@ -19,6 +19,9 @@ bench: ## the workloads beside Kafka Streams on Apache Kafka, alternating; print
 
 interop: ## kcat and Apache Kafka's console clients and tools against our broker (needs kcat, Java, Maven)
 	@tests/interop/run.sh
+
+migration: ## applications moved between Kafka Streams on the JVM and Millstream, both ways, on Apache Kafka (needs a JDK 17, Maven)
+	@tests/migration/run.sh
 
 fmt: ## check the formatting
 	@cargo fmt --all --check

@@ -129,3 +129,35 @@ fn what_fails_goes_to_the_dead_letter_topic() {
     streams.close().unwrap();
     broker.shutdown().unwrap();
 }
+
+#[test]
+fn tables_are_joined_by_a_foreign_key_over_several_partitions() {
+    let broker = Embedded::temporary().unwrap();
+    for (topic, partitions) in [("orders", 2), ("customers", 3), ("bills", 1)] {
+        broker.create_topic(topic, partitions).unwrap();
+    }
+    send(&broker, "customers", &[("c1", "Ada"), ("c2", "Bob")]);
+    send(&broker, "orders", &[("o1", "c2"), ("o2", "c1"), ("o3", "c9")]);
+    let builder = StreamsBuilder::new();
+    let orders = builder.table("orders", Consumed::<String, String>::default(), Materialized::unnamed());
+    let customers = builder.table("customers", Consumed::<String, String>::default(), Materialized::unnamed());
+    orders
+        .join_foreign_key(
+            &customers,
+            |_, customer| Some(customer.clone()),
+            |_, name| name.clone(),
+            TableJoined::new(),
+            Materialized::unnamed(),
+        )
+        .to_stream()
+        .to("bills", Produced::default());
+    let app = Streams::start(builder.build().unwrap(), config(&broker, "foreign-keys"), broker.client()).unwrap();
+    app.wait_until_caught_up().unwrap();
+    send(&broker, "customers", &[("c9", "Cyd"), ("c1", "Eve")]);
+    app.wait_until_caught_up().unwrap();
+    let last: BTreeMap<String, String> =
+        read(&broker, "bills", 4).into_iter().map(|(key, value, _)| (key, value)).collect();
+    let expected = [("o1", "Bob"), ("o2", "Eve"), ("o3", "Cyd")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    assert_eq!(last, BTreeMap::from(expected));
+    app.close().unwrap();
+}

@@ -8,7 +8,7 @@ use crate::operators::repartition::Through;
 
 impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
     /// The stream, repartitioned if its key may have changed: through the topic `<base>-repartition`, or one named after the node that the
-    /// stream comes from. The latter is shared by all joins of the stream.
+    /// stream comes from. A join without a name shares the topic of the last join before it, whatever that is called.
     pub(crate) fn partitioned_for_join(
         &self,
         base: Option<String>,
@@ -30,16 +30,13 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
             let (key, value) = (key.clone().or_else(|| self.key.clone()), value.clone().or_else(|| self.value.clone()));
             return Self::new(place, key, value, false);
         }
-        let is_named = base.is_some();
         let base = base.unwrap_or_else(|| node.clone());
         let Some((key, value)) = self.serdes(key, value, &format!("repartition topic {base}-repartition"), remedy)
         else {
             return self.clone();
         };
         let stream = self.through(Through::new(base, key, value));
-        if !is_named {
-            graph.keep_repartition(node, (stream.place.node.clone(), stream.place.repartitions.clone()));
-        }
+        graph.keep_repartition(node, (stream.place.node.clone(), stream.place.repartitions.clone()));
         stream
     }
 }

@@ -107,6 +107,9 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         joiner: Joiner<K, V, GV, R>,
         is_left: bool,
     ) -> KStream<K, R> {
+        if is_left {
+            self.place.keep_null_keys();
+        }
         // Kafka Streams calls both kinds so.
         let name = self.place.take_name(naming::LEFT_JOIN);
         let (node, parent, store_name) = (name.clone(), self.place.node.clone(), table.store.clone());
