@@ -88,6 +88,16 @@ impl GraphRef {
         self.0.borrow_mut().steps.push(Step::Repartition(Rc::new(repartition)));
     }
 
+    /// `source`, or, if an earlier repartition has a source of that name, another name.
+    pub(crate) fn distinct_source(&self, source: &str) -> String {
+        let graph = self.0.borrow();
+        let is_same = |step: &&Step| matches!(step, Step::Repartition(known) if known.names.source == source);
+        match graph.steps.iter().filter(is_same).count() {
+            0 => source.to_owned(),
+            earlier => format!("{source}-{}", earlier + 1),
+        }
+    }
+
     /// Notes what `node` does.
     pub(crate) fn mark(&self, node: &str, kind: Kind) {
         self.0.borrow_mut().kinds.insert(node.to_owned(), kind);
@@ -163,35 +173,40 @@ impl GraphRef {
             return Err(error);
         }
         graph.optimization.set(optimization);
-        let mut topology = Topology::new();
-        topology.set_optimization(optimization, Redirects::default());
-        run(&graph.steps, &mut topology)?;
-        if !optimization.merge_repartitions {
-            return Ok(topology);
+        let mut plan = optimize::Plan::default();
+        if optimization.merge_repartitions {
+            let mut topology = Topology::new();
+            topology.set_optimization(optimization, Redirects::default());
+            for step in &graph.steps {
+                match step {
+                    Step::Nodes(add) => add(&mut topology)?,
+                    Step::Repartition(repartition) => repartition.write_distinct(&mut topology)?,
+                }
+            }
+            plan = optimize::merge_repartitions(&topology, &graph.steps, &graph.kinds);
         }
-        let plan = optimize::merge_repartitions(&topology, &graph.steps, &graph.kinds);
-        if plan.merged.is_empty() {
-            return Ok(topology);
+        for step in &graph.steps {
+            if let Step::Repartition(repartition) = step
+                && repartition.source != repartition.names.source
+                && !plan.redirects.sources.contains_key(&repartition.source)
+            {
+                plan.redirects.sources.insert(repartition.source.clone(), repartition.names.source.clone());
+                plan.redirects.outputs.insert(repartition.source.clone(), repartition.names.source.clone());
+                plan.kept.insert(repartition.source.clone());
+            }
         }
         let mut merged = Topology::new();
         merged.set_optimization(optimization, plan.redirects.clone());
         for step in &graph.steps {
             match step {
                 Step::Nodes(add) => add(&mut merged)?,
-                Step::Repartition(repartition) if plan.redirects.sources.contains_key(&repartition.names.source) => {}
+                Step::Repartition(repartition) if plan.replaces(repartition) => {}
                 Step::Repartition(repartition) => repartition.write(&mut merged)?,
             }
             plan.write_behind(&mut merged)?;
         }
         Ok(merged)
     }
-}
-
-fn run(steps: &[Step], topology: &mut Topology) -> Result<(), StreamsError> {
-    steps.iter().try_for_each(|step| match step {
-        Step::Nodes(add) => add(topology),
-        Step::Repartition(repartition) => repartition.write(topology),
-    })
 }
 
 /// Whether a repartition lets records without key through, as it must when a left join follows.

@@ -5,7 +5,7 @@
 //! repartitions belong to which change follows Kafka Streams' search to the letter, since names of topics come of it.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use streams_core::topology::Redirects;
@@ -36,6 +36,9 @@ type AddRepartition = Box<dyn Fn(&mut Topology, &RepartitionNames, &str, bool) -
 /// A repartition of a stream.
 pub(crate) struct Repartition {
     pub(crate) names: RepartitionNames,
+    /// What nodes further down call its source: the name, or another one if an earlier repartition has that name, which is no fault if the two
+    /// become one.
+    pub(crate) source: String,
     pub(crate) parent: String,
     pub(crate) null_keys: NullKeys,
     /// Whether it may be merged: not if the user asked for it.
@@ -46,6 +49,17 @@ pub(crate) struct Repartition {
 impl Repartition {
     pub(crate) fn write(&self, topology: &mut Topology) -> Result<(), StreamsError> {
         (self.add)(topology, &self.names, &self.parent, self.null_keys.get())
+    }
+
+    /// As [`Repartition::write`], under names that no other repartition has.
+    pub(crate) fn write_distinct(&self, topology: &mut Topology) -> Result<(), StreamsError> {
+        let Some(suffix) = self.source.strip_prefix(&self.names.source).filter(|suffix| !suffix.is_empty()) else {
+            return self.write(topology);
+        };
+        let RepartitionNames { topic, filter, sink, source } = &self.names;
+        let [topic, filter, sink, source] = [topic, filter, sink, source].map(|name| format!("{name}{suffix}"));
+        let names = RepartitionNames { topic, filter, sink, source };
+        (self.add)(topology, &names, &self.parent, self.null_keys.get())
     }
 }
 
@@ -65,9 +79,16 @@ pub(crate) struct Merged {
 pub(crate) struct Plan {
     pub(crate) merged: Vec<Merged>,
     pub(crate) redirects: Redirects,
+    /// Sources of repartitions that stay, though nodes further down call them by another name.
+    pub(crate) kept: BTreeSet<String>,
 }
 
 impl Plan {
+    /// Whether another repartition comes in place of this one.
+    pub(crate) fn replaces(&self, repartition: &Repartition) -> bool {
+        self.redirects.sources.contains_key(&repartition.source) && !self.kept.contains(&repartition.source)
+    }
+
     /// Writes the repartitions whose place has come.
     pub(crate) fn write_behind(&self, topology: &mut Topology) -> Result<(), StreamsError> {
         for merged in &self.merged {
@@ -123,7 +144,7 @@ impl<'a> Edges<'a> {
 
     /// The change of keys behind which `repartition` could move up.
     fn key_change(&self, repartition: &Repartition) -> Option<String> {
-        let source = &repartition.names.source;
+        let source = &repartition.source;
         let any = |node: &str| self.is(node, Kind::ChangesKey) || self.is(node, Kind::ChangesValue);
         let nearest = self.find_above(source, &any)?;
         let key_change = self.find_above(source, &|node| self.is(node, Kind::ChangesKey))?;
@@ -140,7 +161,7 @@ pub(crate) fn merge_repartitions(topology: &Topology, steps: &[Step], kinds: &BT
             Step::Nodes(_) => None,
         })
         .collect();
-    let by_source = repartitions.iter().map(|known| (known.names.source.as_str(), *known)).collect();
+    let by_source = repartitions.iter().map(|known| (known.source.as_str(), *known)).collect();
     let edges = Edges { topology, kinds, repartitions: by_source };
     let mut groups: Vec<(String, Vec<&Rc<Repartition>>)> = Vec::new();
     let nodes = topology.node_names();
@@ -155,7 +176,7 @@ pub(crate) fn merge_repartitions(topology: &Topology, steps: &[Step], kinds: &BT
     }
     for merge in nodes.iter().filter(|node| edges.is(node, Kind::Merges)) {
         let moves = |(key_change, members): &(String, Vec<&Rc<Repartition>>)| {
-            members.iter().all(|member| edges.child_towards(&member.names.source, merge).is_some())
+            members.iter().all(|member| edges.child_towards(&member.source, merge).is_some())
                 && edges.child_towards(merge, key_change).is_some()
         };
         let (moved, kept): (Vec<_>, Vec<_>) = groups.into_iter().partition(moves);
@@ -174,7 +195,7 @@ pub(crate) fn merge_repartitions(topology: &Topology, steps: &[Step], kinds: &BT
         };
         let redirects = &mut plan.redirects;
         for member in &members {
-            let source = member.names.source.clone();
+            let source = member.source.clone();
             redirects.sources.insert(source.clone(), names.source.clone());
             match edges.child_towards(&source, &behind) {
                 Some(child) if child != source => {

@@ -72,10 +72,11 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
             (format!("{topic}-sink"), format!("{topic}-filter"), format!("{topic}-source"))
         };
         let null_keys = Rc::new(Cell::new(false));
+        let distinct = graph.distinct_source(&source);
         let place = Place {
-            sources: vec![source.clone()],
+            sources: vec![distinct.clone()],
             repartitions: [self.place.repartitions.clone(), vec![Rc::clone(&null_keys)]].concat(),
-            ..self.place.at(source.clone())
+            ..self.place.at(distinct.clone())
         };
         let stream = KStream::new(place, Some(Arc::clone(&key)), Some(Arc::clone(&value)), false);
         let add = move |topology: &mut Topology, names: &RepartitionNames, parent: &str, keep_null_keys: bool| {
@@ -92,6 +93,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         };
         graph.add_repartition(Repartition {
             names: RepartitionNames { topic, filter, sink, source },
+            source: distinct,
             parent: self.place.node.clone(),
             null_keys,
             may_merge: !is_asked_for,

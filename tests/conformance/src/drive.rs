@@ -500,21 +500,17 @@ enum Found {
 fn act(scenario: &Json, action: &Json, step: &Json, run: &mut Run) -> Result<Found, Skip> {
     let mut failing = |call: &mut dyn FnMut(&mut Run) -> Result<(), streams_core::StreamsError>| {
         // A function that fails panics with a mark of its own; other panics are faults.
-        catch_unwind(AssertUnwindSafe(|| call(&mut *run))).unwrap_or_else(|panic| {
-            if panic.is::<UserFailed>() {
-                let message = "a user function failed";
-                return Err(streams_core::StreamsError::new(streams_core::ErrorKind::Processing, message));
-            }
-            resume_unwind(panic)
-        })
+        match catch_unwind(AssertUnwindSafe(|| call(&mut *run))) {
+            Ok(done) => done.map_err(Failure::from),
+            Err(panic) if panic.is::<UserFailed>() => Err(Failure::of_function()),
+            Err(panic) => resume_unwind(panic),
+        }
     };
     let kind = action["do"].as_str().unwrap();
     let mut read = Json::Null;
     let result: Result<(), Failure> = match kind {
-        "pipe" => failing(&mut |run| run.pipe(scenario, action)).map_err(Failure::from),
-        "advance_wall" => {
-            failing(&mut |run| run.driver.advance_wall_clock(action["ms"].as_i64().unwrap())).map_err(Failure::from)
-        }
+        "pipe" => failing(&mut |run| run.pipe(scenario, action)),
+        "advance_wall" => failing(&mut |run| run.driver.advance_wall_clock(action["ms"].as_i64().unwrap())),
         "put" => run.put(action),
         _ => match run.read(action) {
             Ok(found) => {
