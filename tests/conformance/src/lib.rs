@@ -1,8 +1,8 @@
 //! Asks Millstream what Kafka Streams 4.3.1 was asked in its test driver, and compares the answers byte for byte: outputs, changelogs and
 //! repartition topics with partitions, timestamps and headers, reads of stores, `describe()`, errors.
 //!
-//! A scenario is a topology, actions, and what the JVM did at each ([`files`] reads them). [`build`] makes the topology with the public DSL,
-//! [`drive`] performs the actions, once with the default cache and once without. What a scenario says and this program does not know is a
+//! A scenario is a topology, actions, and what the JVM did at each ([`files`] reads them). `build` makes the topology with the public DSL,
+//! `drive` performs the actions, once with the default cache and once without. What a scenario says and this program does not know is a
 //! failure, never skipped.
 
 #![allow(

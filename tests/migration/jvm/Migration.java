@@ -23,8 +23,9 @@ public final class Migration {
     public static void main(final String[] arguments) throws Exception {
         final String topology = arguments[0];
         final StreamsBuilder builder = new StreamsBuilder();
-        final String in = topology + "-input";
-        final String out = topology + "-output";
+        final String data = "data-" + arguments[2];
+        final String in = data + "-input";
+        final String out = data + "-output";
         switch (topology) {
             case "word-count" -> builder.stream(in, TEXTS)
                 .flatMapValues(line -> Arrays.asList(line.split(" ")))
@@ -43,7 +44,7 @@ public final class Migration {
             case "foreign-key-join" -> {
                 final KTable<String, String> orders = builder.table(in, TEXTS, Materialized.with(Serdes.String(), Serdes.String()));
                 final KTable<String, String> customers =
-                    builder.table(topology + "-customers", TEXTS, Materialized.with(Serdes.String(), Serdes.String()));
+                    builder.table(data + "-customers", TEXTS, Materialized.with(Serdes.String(), Serdes.String()));
                 orders
                     .join(customers, order -> order.split("\\|")[0], (order, customer) -> order + "/" + customer,
                         Materialized.with(Serdes.String(), Serdes.String()))

@@ -30,11 +30,9 @@ impl Numbers {
 
 const RECORDS: i64 = 20_000;
 
-/// The case of the topology called `name`, with timestamps from `start_ms` on: not long ago, or topics would throw the records away by age.
-pub fn case(name: &str, start_ms: i64) -> Case {
-    let name_of = name;
+/// The case of the topology called `name` with these topics, with timestamps from `start_ms` on: not long ago, or topics would throw the records away by age.
+pub fn case(name: &str, [topic, customers_topic, _]: &[String; 3], start_ms: i64) -> Case {
     let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
-    let topic = format!("{name}-input");
     let mut halves = [Vec::new(), Vec::new()];
     let mut expected = BTreeMap::new();
     let (mut orders, mut customers) = (BTreeMap::new(), BTreeMap::new());
@@ -50,23 +48,23 @@ pub fn case(name: &str, start_ms: i64) -> Case {
                 for word in &words {
                     add(&mut expected, word.clone());
                 }
-                send(&topic, format!("line-{index}"), words.join(" "));
+                send(topic, format!("line-{index}"), words.join(" "));
             }
             "windowed-count" => {
                 let key = format!("k{}", numbers.below(50));
                 add(&mut expected, format!("{key}@{}", timestamp - timestamp % 60_000));
-                send(&topic, key, "click".to_owned());
+                send(topic, key, "click".to_owned());
             }
             _ => {
                 let customer = format!("c{}", numbers.below(40));
                 if index % 5 == 0 {
                     let name = format!("name{}", numbers.below(1_000));
                     customers.insert(customer.clone(), name.clone());
-                    send(&format!("{name_of}-customers"), customer, name);
+                    send(customers_topic, customer, name);
                 } else {
                     let (order, value) = (format!("o{}", numbers.below(500)), format!("{customer}|{index}"));
                     orders.insert(order.clone(), value.clone());
-                    send(&topic, order, value);
+                    send(topic, order, value);
                 }
             }
         }

@@ -7,7 +7,7 @@ mod topologies;
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
@@ -18,7 +18,7 @@ use millstream::prelude::*;
 use side::Side;
 
 /// Longest wait for a result.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE_MS: i64 = 90_000;
 
 /// Moves applications between the JVM and Millstream half way, and compares their results with a plain count.
 #[derive(Parser)]
@@ -62,22 +62,23 @@ fn app(topology: &str, bootstrap: &str, application_id: &str, state: &std::path:
         .with("state.dir", state.display())?
         .with("commit.interval.ms", 100)?
         .with("auto.offset.reset", "earliest")?;
-    let app = Streams::start(topologies::build(topology)?, config, client)?;
+    let app = Streams::start(topologies::build(topology, application_id)?, config, client)?;
     std::io::stdin().read_to_end(&mut Vec::new())?;
     app.close()?;
     Ok(())
 }
 
 fn check(bootstrap: &str, class_path: &str, state: &std::path::Path, only: &str) -> Result<()> {
-    // Of another run on the same broker nothing is taken over.
-    let now = SystemClock::new().now().wall_ms;
+    let clock = SystemClock::new();
     let java = Side::Java { class_path: class_path.to_owned() };
     for (number, (first, second)) in [(&java, &Side::Rust), (&Side::Rust, &java)].into_iter().enumerate() {
         for topology in topologies::NAMES.into_iter().filter(|name| name.contains(only)) {
-            let begin = Instant::now();
-            let move_ = Move { bootstrap, topology, application_id: format!("{topology}-{number}-{now}"), state };
-            move_.run(first, second).with_context(|| format!("{topology} from {first} to {second}"))?;
-            println!("ok    {topology} from {first} to {second} ({:.1} s)", begin.elapsed().as_secs_f64());
+            let begin = clock.now();
+            let application_id = format!("{topology}-{number}-{}", begin.wall_ms);
+            let application = Move { bootstrap, topology, application_id, state, clock: &clock };
+            application.run(first, second).with_context(|| format!("{topology} from {first} to {second}"))?;
+            let seconds = (clock.now().ticks_ms - begin.ticks_ms) / 1000;
+            println!("ok    {topology} from {first} to {second} ({seconds} s)");
         }
     }
     Ok(())
@@ -87,20 +88,22 @@ fn check(bootstrap: &str, class_path: &str, state: &std::path::Path, only: &str)
 struct Move<'a> {
     bootstrap: &'a str,
     topology: &'a str,
+    /// Another one in every run: nothing is taken over from an earlier one.
     application_id: String,
     state: &'a std::path::Path,
+    clock: &'a SystemClock,
 }
 
 impl Move<'_> {
     fn run(&self, first: &Side, second: &Side) -> Result<()> {
         let client = Client::connect(self.bootstrap, ClientConfig::default())?;
         let admin = Admin::new(client.clone());
-        let topics = topologies::topics(self.topology);
-        let names: Vec<&str> = topics.iter().map(String::as_str).collect();
-        // What an earlier move has left.
-        let _ = block_on(admin.delete_topics(&names))?;
-        self.create(&admin, &topics)?;
-        let case = input::case(self.topology, SystemClock::new().now().wall_ms - 600_000);
+        let topics = topologies::topics(&self.application_id);
+        let new: Vec<NewTopic> = topics.iter().map(|topic| NewTopic::new(topic.as_str(), 3)).collect();
+        for (_, created) in block_on(admin.create_topics(&new))? {
+            created?;
+        }
+        let case = input::case(self.topology, &topics, self.clock.now().wall_ms - 600_000);
         let [one, two] = &case.halves;
         let producer = Producer::new(client.clone(), ProducerConfig::default())?;
         produce(&producer, one)?;
@@ -121,20 +124,6 @@ impl Move<'_> {
         Ok(())
     }
 
-    fn create(&self, admin: &Admin, topics: &[String]) -> Result<()> {
-        let begin = Instant::now();
-        loop {
-            // Deleted topics may still be going away.
-            let new: Vec<NewTopic> = topics.iter().map(|topic| NewTopic::new(topic.as_str(), 3)).collect();
-            let failed = block_on(admin.create_topics(&new))?.into_iter().find_map(|(_, result)| result.err());
-            match failed {
-                None => return Ok(()),
-                Some(error) if begin.elapsed() > PATIENCE => return Err(error.into()),
-                Some(_) => std::thread::sleep(Duration::from_millis(200)),
-            }
-        }
-    }
-
     fn internal_topics(&self, admin: &Admin) -> Result<Vec<String>> {
         let prefix = format!("{}-", self.application_id);
         let topics = block_on(admin.list_topics())?;
@@ -152,13 +141,13 @@ impl Move<'_> {
         is_enough: impl Fn(&BTreeMap<String, String>) -> bool,
     ) -> Result<BTreeMap<String, String>> {
         let mut consumer = Consumer::new(client.clone(), ConsumerConfig::default())?;
-        let output = format!("{}-output", self.topology);
+        let output = format!("{}-output", topologies::data(&self.application_id));
         let partitions: Vec<TopicPartition> =
             (0..3).map(|partition| TopicPartition::new(output.as_str(), partition)).collect();
         consumer.assign(partitions.clone())?;
         consumer.seek_to(&partitions, OffsetSpec::Earliest)?;
-        let (mut results, begin) = (BTreeMap::new(), Instant::now());
-        while begin.elapsed() < PATIENCE && !is_enough(&results) {
+        let (mut results, give_up) = (BTreeMap::new(), self.clock.now().ticks_ms + PATIENCE_MS);
+        while self.clock.now().ticks_ms < give_up && !is_enough(&results) {
             for record in consumer.poll_blocking(Duration::from_millis(200))?.iter() {
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                 let Some(key) = &record.key else { bail!("a result without key") };

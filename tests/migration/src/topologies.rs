@@ -6,19 +6,20 @@ use millstream::prelude::*;
 /// All of them.
 pub const NAMES: [&str; 3] = ["word-count", "windowed-count", "foreign-key-join"];
 
-/// Source topics and the sink of a topology.
-pub fn topics(name: &str) -> Vec<String> {
-    let mut topics = vec![format!("{name}-input"), format!("{name}-output")];
-    if name == "foreign-key-join" {
-        topics.push(format!("{name}-customers"));
-    }
-    topics
+/// What the names of an application's source topics and sink begin with.
+pub fn data(application_id: &str) -> String {
+    format!("data-{application_id}")
 }
 
-/// The topology called `name`.
-pub fn build(name: &str) -> Result<Topology> {
+/// Source topics and the sink of an application.
+pub fn topics(application_id: &str) -> [String; 3] {
+    ["input", "customers", "output"].map(|topic| format!("{}-{topic}", data(application_id)))
+}
+
+/// The topology called `name`, of an application.
+pub fn build(name: &str, application_id: &str) -> Result<Topology> {
     let builder = StreamsBuilder::new();
-    let (input, output) = (format!("{name}-input"), format!("{name}-output"));
+    let [input, customers, output] = topics(application_id);
     let texts = Consumed::<String, String>::default;
     match name {
         "word-count" => builder
@@ -42,7 +43,7 @@ pub fn build(name: &str) -> Result<Topology> {
             .to(&output, Produced::default()),
         "foreign-key-join" => {
             let orders = builder.table(&input, texts(), Materialized::default());
-            let customers = builder.table(&format!("{name}-customers"), texts(), Materialized::default());
+            let customers = builder.table(&customers, texts(), Materialized::default());
             orders
                 .join_foreign_key(
                     &customers,
