@@ -23,6 +23,7 @@ pub mod properties;
 mod replies;
 pub mod server;
 mod sessions;
+mod shards;
 pub mod state;
 mod tcp;
 pub mod topics;

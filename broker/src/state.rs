@@ -8,7 +8,7 @@ use base::{Clock, Offset, PartitionId, ProducerId, Rng, TopicPartition};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use protocol::api::{ErrorCode, Pieces};
-use storage::log::{AppendInfo, LogDirectory};
+use storage::log::{AppendInfo, LogDirectory, ReadLimit};
 use uuid::Uuid;
 
 use crate::config::BrokerConfig;
@@ -22,6 +22,9 @@ use crate::sessions::FetchSessions;
 use crate::topics::TopicTable;
 use crate::transaction::TransactionCoordinator;
 use crate::waiters::Waiters;
+
+/// Largest piece of an internal topic's partition that is read at once, in bytes.
+const LOAD_BYTES: usize = 1 << 20;
 
 /// What every handler shares. Fine locks inside: per partition, per group.
 pub struct BrokerState {
@@ -222,5 +225,25 @@ impl BrokerState {
                 done(Err(append_error_code(error.kind)));
             }
         }
+    }
+
+    /// Whole batches of a partition of an internal topic, from the one that holds `from` on, up to some bound of bytes;
+    /// empty at the end of the log.
+    ///
+    /// # Errors
+    /// As [`BrokerState::partition`]; `KAFKA_STORAGE_ERROR` when the log cannot be read.
+    pub fn read_internal(&self, partition: &TopicPartition, from: Offset) -> Result<Bytes, ErrorCode> {
+        let found = self.partition(&partition.topic, partition.partition)?;
+        let offsets = found.offsets();
+        let from = from.max(offsets.log_start);
+        if from >= offsets.log_end {
+            return Ok(Bytes::new());
+        }
+        let failed = |error: &dyn std::fmt::Display| {
+            tracing::error!(%partition, offset = from, %error, "cannot load a coordinator's state");
+            ErrorCode::KafkaStorageError
+        };
+        let read = found.log().read(from, LOAD_BYTES, ReadLimit::LogEnd, true).map_err(|error| failed(&error))?;
+        read.records.to_bytes().map_err(|error| failed(&error))
     }
 }

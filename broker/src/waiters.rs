@@ -24,6 +24,19 @@ pub trait Delayed: Send + Sync {
     fn is_done(&self) -> bool;
 }
 
+/// Wakes the broker's timer thread; the step that follows does the work.
+struct Alarm;
+
+impl Delayed for Alarm {
+    fn advanced(&self, _partition: &Partition) {}
+
+    fn expire(&self, _now: Now) {}
+
+    fn is_done(&self) -> bool {
+        false
+    }
+}
+
 /// Place of a delayed request in the queue: deadline in ticks, then a number.
 pub type Ticket = (i64, u64);
 
@@ -66,6 +79,11 @@ impl Waiters {
         {
             wake();
         }
+    }
+
+    /// Has the driver step the broker at `ticks_ms` at the latest, for those that do what is due within the step.
+    pub fn wake_at(&self, ticks_ms: i64) {
+        self.add(self.ticket(ticks_ms), Arc::new(Alarm));
     }
 
     /// Forgets a request that was answered.

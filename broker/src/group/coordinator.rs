@@ -5,27 +5,27 @@
 //! the log says that they are durable. Answers leave through an outbox that is emptied after the lock is released.
 //!
 //! The log may say so from inside `append`, with the lock held, or from another thread meanwhile. So it only notes the
-//! result in `done` and tries the lock; whoever holds the lock looks at `done` once more after letting go.
+//! result in `events` and tries the lock; whoever holds the lock looks at `events` once more after letting go.
 //!
 //! A shard is read from its log when it is first asked for, or by [`Coordinator::step`], one shard at a time.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use super::config::GroupConfig;
-use super::environment::{GroupEnvironment, partition_of};
+use super::environment::{GroupEnvironment, OFFSETS_TOPIC, partition_of};
 use super::output::{Continuation, InTransaction, JoinAnswer, Output, SyncAnswer, Ticket};
 use super::records::{Decoded, decode};
 use super::shard::Shard;
 use crate::dispatch::Responder;
+use crate::shards::{self, Alarm, Cells};
 use base::hash::HashMap;
 use base::{Now, Offset, PartitionId};
 use bytes::Bytes;
-use parking_lot::{Mutex, RwLock};
 use protocol::api::{ErrorCode, Response};
 use protocol::record::{
-    BatchBuilder, BuilderOptions, Compression, Control, HeadersRef, RecordBatch, batches, control_marker, parse_control,
+    BatchBuilder, BuilderOptions, Compression, Control, HeadersRef, RecordBatch, control_marker, parse_control,
 };
 use uuid::Uuid;
 
@@ -66,22 +66,15 @@ struct CellState {
     next_id: u64,
     waiting: HashMap<Ticket, Waiting>,
     outbox: Outbox,
-    /// When the broker has last been asked to step the coordinator for this shard, in ticks.
-    alarm: Option<i64>,
+    alarm: Alarm,
 }
 
-struct Cell {
-    partition: PartitionId,
-    state: Mutex<CellState>,
-    /// Results of appends that the shard has not heard of yet.
-    done: Mutex<VecDeque<(u64, Result<Offset, ErrorCode>)>>,
-    /// When it wants to be stepped, in ticks; `i64::MIN` before it is loaded.
-    wake: AtomicI64,
-}
+/// Results of appends come back as events.
+type Cell = shards::Cell<CellState, (u64, Result<Offset, ErrorCode>)>;
 
 struct Inner {
     config: GroupConfig,
-    cells: RwLock<Vec<Arc<Cell>>>,
+    cells: Cells<CellState, (u64, Result<Offset, ErrorCode>)>,
     tickets: AtomicU64,
 }
 
@@ -104,7 +97,7 @@ pub struct Session<'a> {
 impl Coordinator {
     /// A coordinator of no groups yet; they are read from the log as they are asked for.
     pub fn new(config: GroupConfig) -> Self {
-        Self { inner: Arc::new(Inner { config, cells: RwLock::default(), tickets: AtomicU64::new(0) }) }
+        Self { inner: Arc::new(Inner { config, cells: Cells::default(), tickets: AtomicU64::new(0) }) }
     }
 
     /// Its settings.
@@ -124,7 +117,7 @@ impl Coordinator {
         work: impl FnOnce(&mut Session<'_>) -> R,
     ) -> Result<R, ErrorCode> {
         let partitions = environment.offsets_partitions().ok_or(ErrorCode::CoordinatorNotAvailable)?;
-        let cell = self.inner.cell(partition_of(group, partitions), partitions);
+        let cell = self.inner.cells.of(partition_of(group, partitions), partitions);
         self.inner.with_cell(environment, &cell, now, work)
     }
 
@@ -142,7 +135,7 @@ impl Coordinator {
         if !(0..partitions).contains(&partition) {
             return done(Err(ErrorCode::UnknownTopicOrPartition));
         }
-        let cell = self.inner.cell(partition, partitions);
+        let cell = self.inner.cells.of(partition, partitions);
         let mut done = Some(done);
         let served = self.inner.with_cell(environment, &cell, now, |session| {
             let output = session.shard().end_transaction(transaction);
@@ -163,7 +156,7 @@ impl Coordinator {
         let partitions = environment.offsets_partitions().unwrap_or(0);
         (0..partitions)
             .map(|index| {
-                let cell = self.inner.cell(index, partitions);
+                let cell = self.inner.cells.of(index, partitions);
                 self.inner.with_cell(environment, &cell, now, &mut work)
             })
             .collect()
@@ -186,28 +179,9 @@ impl Coordinator {
     /// when it wants to be called next, in ticks.
     pub fn step(&self, environment: &Arc<dyn GroupEnvironment>, now: Now) -> (bool, Option<i64>) {
         let Some(partitions) = environment.offsets_partitions() else { return (false, None) };
-        let (mut tried, mut worked) = (false, false);
-        let mut next: Option<i64> = None;
-        for index in 0..partitions {
-            let cell = self.inner.cell(index, partitions);
-            let wake = cell.wake.load(Ordering::Acquire);
-            if wake <= now.ticks_ms && !(tried && wake == i64::MIN) {
-                tried = true;
-                let stepped = self.inner.with_cell(environment, &cell, now, |session| session.step());
-                if let Err(error) = stepped {
-                    tracing::warn!(partition = index, error = error.name(), "cannot load __consumer_offsets");
-                    next = Some(next.map_or(now.ticks_ms + 1_000, |next| next.min(now.ticks_ms + 1_000)));
-                    continue;
-                }
-                worked = true;
-            }
-            let wake = cell.wake.load(Ordering::Acquire);
-            if wake != i64::MAX {
-                let wake = wake.max(now.ticks_ms);
-                next = Some(next.map_or(wake, |next| next.min(wake)));
-            }
-        }
-        (worked, next)
+        self.inner.cells.step(OFFSETS_TOPIC, partitions, now, |cell| {
+            self.inner.with_cell(environment, cell, now, |session| session.step())
+        })
     }
 }
 
@@ -218,23 +192,6 @@ impl std::fmt::Debug for Coordinator {
 }
 
 impl Inner {
-    fn cell(&self, index: PartitionId, partitions: i32) -> Arc<Cell> {
-        let at = usize::try_from(index).unwrap_or(0);
-        if let Some(cell) = self.cells.read().get(at) {
-            return Arc::clone(cell);
-        }
-        let mut cells = self.cells.write();
-        for partition in cells.len() as i32..partitions.max(index + 1) {
-            cells.push(Arc::new(Cell {
-                partition,
-                state: Mutex::default(),
-                done: Mutex::default(),
-                wake: AtomicI64::new(i64::MIN),
-            }));
-        }
-        Arc::clone(&cells[at])
-    }
-
     fn with_cell<R>(
         self: &Arc<Self>,
         environment: &Arc<dyn GroupEnvironment>,
@@ -259,7 +216,7 @@ impl Inner {
 
     /// Takes up results that came while the lock was held; by whoever held it, or by whoever brings them.
     fn drain(self: &Arc<Self>, environment: &Arc<dyn GroupEnvironment>, cell: &Arc<Cell>, now: Now) {
-        while !cell.done.lock().is_empty() {
+        while !cell.events.lock().is_empty() {
             let Some(mut state) = cell.state.try_lock() else { return };
             Session { state: &mut state, cell, inner: self, environment, now }.settle();
             let outbox = self.finish(&mut state, cell, environment, now);
@@ -272,10 +229,7 @@ impl Inner {
         let answers = state.in_flight.iter().map(|flight| flight.deadline);
         let wake = answers.chain(state.shard.next_wake()).min().unwrap_or(i64::MAX);
         cell.wake.store(wake, Ordering::Release);
-        // Deadlines of answers come and go with every commit: an alarm that is still to ring is enough.
-        let armed = state.alarm.is_some_and(|at| at > now.ticks_ms && at <= wake);
-        if wake != i64::MAX && !armed {
-            state.alarm = Some(wake);
+        if state.alarm.arm(wake, now) {
             environment.wake_at(wake);
         }
         std::mem::take(&mut state.outbox)
@@ -346,13 +300,13 @@ impl Session<'_> {
         });
         let batch = match batch {
             Ok(batch) => batch,
-            Err(error) => return self.cell.done.lock().push_back((id, Err(error))),
+            Err(error) => return self.cell.events.lock().push_back((id, Err(error))),
         };
         let cell = Arc::clone(self.cell);
         let inner = Arc::downgrade(self.inner);
         let environment: Weak<dyn GroupEnvironment> = Arc::downgrade(self.environment);
         let done = move |result: Result<Offset, ErrorCode>| {
-            cell.done.lock().push_back((id, result));
+            cell.events.lock().push_back((id, result));
             if let (Some(inner), Some(environment)) = (inner.upgrade(), environment.upgrade()) {
                 let now = environment.now();
                 inner.drain(&environment, &cell, now);
@@ -364,7 +318,7 @@ impl Session<'_> {
     /// Takes up the results of appends, in the order of the log.
     fn settle(&mut self) {
         loop {
-            let results = std::mem::take(&mut *self.cell.done.lock());
+            let results = std::mem::take(&mut *self.cell.events.lock());
             if results.is_empty() {
                 return;
             }
@@ -427,18 +381,11 @@ impl Session<'_> {
     }
 }
 
-/// What a client is told when a record could not be written, as in Kafka.
+/// As [`shards::answer_code`].
 fn answer_code(error: ErrorCode) -> ErrorCode {
     match error {
-        ErrorCode::UnknownTopicOrPartition
-        | ErrorCode::NotEnoughReplicas
-        | ErrorCode::NotEnoughReplicasAfterAppend
-        | ErrorCode::RequestTimedOut => ErrorCode::CoordinatorNotAvailable,
-        ErrorCode::NotLeaderOrFollower | ErrorCode::KafkaStorageError => ErrorCode::NotCoordinator,
-        ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge | ErrorCode::InvalidFetchSize => {
-            ErrorCode::UnknownServerError
-        }
-        other => other,
+        ErrorCode::InvalidFetchSize => ErrorCode::UnknownServerError,
+        other => shards::answer_code(other),
     }
 }
 
@@ -468,25 +415,10 @@ fn encode_batch(output: &Output, now: Now) -> Result<Bytes, ErrorCode> {
 /// Reads a whole shard from its log.
 fn load(environment: &dyn GroupEnvironment, partition: PartitionId, now: Now) -> Result<Shard, ErrorCode> {
     let mut shard = Shard::default();
-    let mut next: Offset = 0;
-    loop {
-        let bytes = environment.read(partition, next)?;
-        let before = next;
-        for batch in batches(&bytes) {
-            let batch = batch.map_err(|error| {
-                tracing::error!(partition, offset = next, %error, "__consumer_offsets is corrupt");
-                ErrorCode::KafkaStorageError
-            })?;
-            if batch.header().last_offset() >= next {
-                replay_batch(&mut shard, &batch, now);
-                next = batch.header().next_offset();
-            }
-        }
-        if next == before {
-            shard.loaded();
-            return Ok(shard);
-        }
-    }
+    let read = |from| environment.read(partition, from);
+    shards::replay_all(OFFSETS_TOPIC, partition, read, |batch| replay_batch(&mut shard, batch, now))?;
+    shard.loaded();
+    Ok(shard)
 }
 
 /// Replays one batch of a partition of `__consumer_offsets`; records that cannot be read are named in the log and left out.

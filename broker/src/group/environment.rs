@@ -49,6 +49,9 @@ pub trait GroupEnvironment: Send + Sync {
     fn wake_at(&self, ticks_ms: i64);
 }
 
+/// Where groups and committed offsets are kept.
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
 /// Hash of a string as `java.lang.String.hashCode`: over UTF-16 units.
 pub fn java_hash(text: &str) -> i32 {
     text.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)))

@@ -7,24 +7,17 @@ use base::{Now, Offset, PartitionId, TopicPartition};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use protocol::api::{ApiKey, ErrorCode, Request};
-use storage::log::{AppendInfo, ReadLimit};
+use storage::log::AppendInfo;
 use uuid::Uuid;
 
 use super::config::GroupConfig;
 use super::coordinator::{Coordinator, Held};
-use super::environment::{Done, GroupEnvironment};
+use super::environment::{Done, GroupEnvironment, OFFSETS_TOPIC};
 use super::output::InTransaction;
 use crate::config::BrokerConfig;
 use crate::dispatch::{Outcome, RequestContext};
 use crate::handlers;
-use crate::partition::Partition;
 use crate::state::BrokerState;
-use crate::waiters::Delayed;
-
-const OFFSETS_TOPIC: &str = "__consumer_offsets";
-
-/// How much of a shard's log is read at once.
-const LOAD_BYTES: usize = 1 << 20;
 
 /// APIs of groups and offsets that are served.
 pub const SERVED: &[ApiKey] = &[
@@ -138,19 +131,6 @@ struct BrokerEnvironment {
     state: Weak<BrokerState>,
 }
 
-/// Wakes the broker's timer thread; the step that follows does the work.
-struct Alarm;
-
-impl Delayed for Alarm {
-    fn advanced(&self, _partition: &Partition) {}
-
-    fn expire(&self, _now: Now) {}
-
-    fn is_done(&self) -> bool {
-        false
-    }
-}
-
 impl GroupEnvironment for BrokerEnvironment {
     fn now(&self) -> Now {
         self.state.upgrade().map_or(Now { wall_ms: 0, ticks_ms: 0 }, |state| state.clock.now())
@@ -179,18 +159,7 @@ impl GroupEnvironment for BrokerEnvironment {
 
     fn read(&self, partition: PartitionId, from: Offset) -> Result<Bytes, ErrorCode> {
         let state = self.state.upgrade().ok_or(ErrorCode::NotCoordinator)?;
-        let partition = state.partition(OFFSETS_TOPIC, partition)?;
-        let offsets = partition.offsets();
-        let from = from.max(offsets.log_start);
-        if from >= offsets.log_end {
-            return Ok(Bytes::new());
-        }
-        let failed = |error: &dyn std::fmt::Display| {
-            tracing::error!(partition = %partition.topic_partition, offset = from, %error, "cannot load groups");
-            ErrorCode::KafkaStorageError
-        };
-        let read = partition.log().read(from, LOAD_BYTES, ReadLimit::LogEnd, true).map_err(|error| failed(&error))?;
-        read.records.to_bytes().map_err(|error| failed(&error))
+        state.read_internal(&TopicPartition::new(OFFSETS_TOPIC, partition), from)
     }
 
     fn topic(&self, name: &str) -> Option<(Uuid, i32)> {
@@ -204,7 +173,7 @@ impl GroupEnvironment for BrokerEnvironment {
 
     fn wake_at(&self, ticks_ms: i64) {
         if let Some(state) = self.state.upgrade() {
-            state.waiters.add(state.waiters.ticket(ticks_ms), Arc::new(Alarm));
+            state.waiters.wake_at(ticks_ms);
         }
     }
 }

@@ -9,10 +9,10 @@ use protocol::api::{ErrorCode, Response};
 use super::group_support::own;
 use super::transaction_support::{ADD_WAIT_MS, fenced_as_known};
 use crate::dispatch::{Outcome, RequestContext};
-use crate::group::environment::partition_of;
+use crate::group::environment::{OFFSETS_TOPIC, partition_of};
 use crate::state::BrokerState;
 use crate::transaction::entry::Identity;
-use crate::transaction::service::{OFFSETS_TOPIC, TransactionAccess};
+use crate::transaction::service::TransactionAccess;
 
 pub(crate) fn serve(
     access: &TransactionAccess,

@@ -16,13 +16,13 @@ use super::group_support::{own, own_nullable};
 use super::transaction_support::ADD_WAIT_MS;
 use crate::dispatch::{Outcome, RequestContext, Responder};
 use crate::group::coordinator::Held;
-use crate::group::environment::partition_of;
+use crate::group::environment::{OFFSETS_TOPIC, partition_of};
 use crate::group::output::InTransaction;
 use crate::group::service::GroupAccess;
 use crate::group::shard::{Commit, Committer};
 use crate::state::BrokerState;
 use crate::transaction::entry::{EPOCH_BUMPS, Identity};
-use crate::transaction::service::{OFFSETS_TOPIC, TransactionAccess};
+use crate::transaction::service::TransactionAccess;
 
 const FIRST_THAT_ADDS: i16 = 5;
 

@@ -11,20 +11,20 @@
 //! restart it goes on from what the log has.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use base::hash::HashMap;
-use base::{Now, Offset, PartitionId};
-use parking_lot::{Mutex, RwLock};
+use base::{Now, Offset};
 use protocol::api::ErrorCode;
 
 use super::entry::{Change, Decision, Identity};
-use super::environment::{Marker, TransactionEnvironment};
-use super::log::{answer_code, encode_batch, load};
+use super::environment::{Marker, STATE_TOPIC, TransactionEnvironment};
+use super::log::{encode_batch, load};
 use super::records::{TopicAndPartition, TransactionState};
 use super::shard::{Shard, TransactionConfig};
 use crate::group::environment::partition_of;
+use crate::shards::{self, Alarm, Cells, answer_code};
 
 /// Told what became of a request; called without locks.
 pub type Held = Box<dyn FnOnce(Result<Identity, ErrorCode>) + Send>;
@@ -70,22 +70,14 @@ struct CellState {
     /// Markers to be tried again, and when, in ticks.
     retries: Vec<(i64, Arc<str>, TopicAndPartition)>,
     outbox: Outbox,
-    /// When the broker has last been asked to step the coordinator for this shard, in ticks.
-    alarm: Option<i64>,
+    alarm: Alarm,
 }
 
-struct Cell {
-    partition: PartitionId,
-    state: Mutex<CellState>,
-    /// What has come back and the shard has not heard of yet.
-    events: Mutex<VecDeque<Event>>,
-    /// When it wants to be stepped, in ticks; `i64::MIN` before it is loaded.
-    wake: AtomicI64,
-}
+type Cell = shards::Cell<CellState, Event>;
 
 struct Inner {
     config: TransactionConfig,
-    cells: RwLock<Vec<Arc<Cell>>>,
+    cells: Cells<CellState, Event>,
 }
 
 /// All transactional ids of this broker. Cheap to clone.
@@ -106,7 +98,7 @@ struct Session<'a> {
 impl Coordinator {
     /// A coordinator that knows no id yet; they are read from the log as they are asked for.
     pub fn new(config: TransactionConfig) -> Self {
-        Self { inner: Arc::new(Inner { config, cells: RwLock::default() }) }
+        Self { inner: Arc::new(Inner { config, cells: Cells::default() }) }
     }
 
     /// Its settings.
@@ -240,7 +232,7 @@ impl Coordinator {
     pub fn read_all(&self, environment: &Environment, mut look: impl FnMut(&Shard)) -> Result<(), ErrorCode> {
         let partitions = environment.partitions().unwrap_or(0);
         for index in 0..partitions {
-            let cell = self.inner.cell(index, partitions);
+            let cell = self.inner.cells.of(index, partitions);
             self.inner.with_cell(environment, &cell, environment.now(), |session| look(&session.state.shard))?;
         }
         Ok(())
@@ -253,7 +245,7 @@ impl Coordinator {
         work: impl FnOnce(&mut Session<'_>) -> R,
     ) -> Result<R, ErrorCode> {
         let partitions = environment.partitions().ok_or(ErrorCode::CoordinatorNotAvailable)?;
-        let cell = self.inner.cell(partition_of(id, partitions), partitions);
+        let cell = self.inner.cells.of(partition_of(id, partitions), partitions);
         self.inner.with_cell(environment, &cell, environment.now(), work)
     }
 
@@ -261,28 +253,9 @@ impl Coordinator {
     /// Returns whether something was done, and when it wants to be called next, in ticks.
     pub fn step(&self, environment: &Environment, now: Now) -> (bool, Option<i64>) {
         let Some(partitions) = environment.partitions() else { return (false, None) };
-        let (mut tried, mut worked) = (false, false);
-        let mut next: Option<i64> = None;
-        let mut at = |ticks_ms: i64| next = Some(next.map_or(ticks_ms, |next| next.min(ticks_ms)));
-        for index in 0..partitions {
-            let cell = self.inner.cell(index, partitions);
-            let wake = cell.wake.load(Ordering::Acquire);
-            // One shard is loaded per step.
-            if wake <= now.ticks_ms && !(tried && wake == i64::MIN) {
-                tried = true;
-                if let Err(error) = self.inner.with_cell(environment, &cell, now, |session| session.step()) {
-                    tracing::warn!(partition = index, error = error.name(), "cannot load __transaction_state");
-                    at(now.ticks_ms + 1_000);
-                    continue;
-                }
-                worked = true;
-            }
-            let wake = cell.wake.load(Ordering::Acquire);
-            if wake != i64::MAX {
-                at(wake.max(now.ticks_ms));
-            }
-        }
-        (worked, next)
+        self.inner.cells.step(STATE_TOPIC, partitions, now, |cell| {
+            self.inner.with_cell(environment, cell, now, |session| session.step())
+        })
     }
 }
 
@@ -293,23 +266,6 @@ impl std::fmt::Debug for Coordinator {
 }
 
 impl Inner {
-    fn cell(&self, index: PartitionId, partitions: i32) -> Arc<Cell> {
-        let at = usize::try_from(index).unwrap_or(0);
-        if let Some(cell) = self.cells.read().get(at) {
-            return Arc::clone(cell);
-        }
-        let mut cells = self.cells.write();
-        for partition in cells.len() as i32..partitions.max(index + 1) {
-            cells.push(Arc::new(Cell {
-                partition,
-                state: Mutex::default(),
-                events: Mutex::default(),
-                wake: AtomicI64::new(i64::MIN),
-            }));
-        }
-        Arc::clone(&cells[at])
-    }
-
     fn with_cell<R>(
         self: &Arc<Self>,
         environment: &Environment,
@@ -353,10 +309,7 @@ impl Inner {
         let due = state.shard.next_wake(now, &self.config);
         let wake = [waiting, retries, due].into_iter().flatten().min().unwrap_or(i64::MAX);
         cell.wake.store(wake, Ordering::Release);
-        // Deadlines come and go: an alarm that is still to ring is enough.
-        let armed = state.alarm.is_some_and(|at| at > now.ticks_ms && at <= wake);
-        if wake != i64::MAX && !armed {
-            state.alarm = Some(wake);
+        if state.alarm.arm(wake, now) {
             environment.wake_at(wake);
         }
         std::mem::take(&mut state.outbox)

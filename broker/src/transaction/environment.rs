@@ -8,6 +8,9 @@ use protocol::api::ErrorCode;
 use super::entry::Identity;
 use super::records::TopicAndPartition;
 
+/// Where transactional ids and their transactions are kept.
+pub const STATE_TOPIC: &str = "__transaction_state";
+
 /// Told once something is durable, or why it will not be.
 pub type Done<T> = Box<dyn FnOnce(Result<T, ErrorCode>) + Send>;
 

@@ -3,25 +3,13 @@
 use base::{Now, Offset, PartitionId};
 use bytes::Bytes;
 use protocol::api::ErrorCode;
-use protocol::record::{BatchBuilder, BuilderOptions, Compression, HeadersRef, RecordBatch, batches};
+use protocol::record::{BatchBuilder, BuilderOptions, Compression, HeadersRef, RecordBatch};
 
 use super::entry::Change;
-use super::environment::TransactionEnvironment;
+use super::environment::{STATE_TOPIC, TransactionEnvironment};
 use super::records::{decode, encode_key, encode_value};
 use super::shard::Shard;
-
-/// What a client is told when a record could not be written, as in Kafka.
-pub(super) fn answer_code(error: ErrorCode) -> ErrorCode {
-    match error {
-        ErrorCode::UnknownTopicOrPartition
-        | ErrorCode::NotEnoughReplicas
-        | ErrorCode::NotEnoughReplicasAfterAppend
-        | ErrorCode::RequestTimedOut => ErrorCode::CoordinatorNotAvailable,
-        ErrorCode::NotLeaderOrFollower | ErrorCode::KafkaStorageError => ErrorCode::NotCoordinator,
-        ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge => ErrorCode::UnknownServerError,
-        other => other,
-    }
-}
+use crate::shards::replay_all;
 
 /// The batch of one change.
 pub(super) fn encode_batch(change: &Change, transaction_version: i16, now: Now) -> Result<Bytes, ErrorCode> {
@@ -36,24 +24,9 @@ pub(super) fn encode_batch(change: &Change, transaction_version: i16, now: Now) 
 /// Reads a whole shard from its log.
 pub(super) fn load(environment: &dyn TransactionEnvironment, partition: PartitionId) -> Result<Shard, ErrorCode> {
     let mut shard = Shard::default();
-    let mut next: Offset = 0;
-    loop {
-        let bytes = environment.read(partition, next)?;
-        let before = next;
-        for batch in batches(&bytes) {
-            let batch = batch.map_err(|error| {
-                tracing::error!(partition, offset = next, %error, "__transaction_state is corrupt");
-                ErrorCode::KafkaStorageError
-            })?;
-            if batch.header().last_offset() >= next {
-                replay_batch(&mut shard, &batch);
-                next = batch.header().next_offset();
-            }
-        }
-        if next == before {
-            return Ok(shard);
-        }
-    }
+    let read = |from| environment.read(partition, from);
+    replay_all(STATE_TOPIC, partition, read, |batch| replay_batch(&mut shard, batch))?;
+    Ok(shard)
 }
 
 /// Replays one batch of a partition of `__transaction_state`; records that cannot be read are named in the log and left

@@ -6,28 +6,19 @@ use base::{Now, Offset, PartitionId, ProducerId, TopicPartition};
 use bytes::Bytes;
 use protocol::api::{ApiKey, ErrorCode, Request};
 use protocol::record::{EndTransactionMarker, control_marker};
-use storage::log::{AppendInfo, ReadLimit};
+use storage::log::AppendInfo;
 
 use super::admission::Admissions;
 use super::coordinator::Coordinator;
-use super::environment::{Done, Marker, TransactionEnvironment};
+use super::environment::{Done, Marker, STATE_TOPIC, TransactionEnvironment};
 use super::producer_ids::{BLOCK_SIZE, ProducerIds};
 use super::shard::TransactionConfig;
 use crate::config::BrokerConfig;
 use crate::dispatch::{Outcome, RequestContext};
+use crate::group::environment::OFFSETS_TOPIC;
 use crate::group::output::InTransaction;
 use crate::handlers;
-use crate::partition::Partition;
 use crate::state::BrokerState;
-use crate::waiters::Delayed;
-
-const STATE_TOPIC: &str = "__transaction_state";
-
-/// Where committed offsets are kept.
-pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
-
-/// How much of a shard's log is read at once.
-const LOAD_BYTES: usize = 1 << 20;
 
 /// APIs of producer ids and transactions that are served.
 pub const SERVED: &[ApiKey] = &[
@@ -117,19 +108,6 @@ struct BrokerEnvironment {
     state: Weak<BrokerState>,
 }
 
-/// Wakes the broker's timer thread; the step that follows does the work.
-struct Alarm;
-
-impl Delayed for Alarm {
-    fn advanced(&self, _partition: &Partition) {}
-
-    fn expire(&self, _now: Now) {}
-
-    fn is_done(&self) -> bool {
-        false
-    }
-}
-
 impl TransactionEnvironment for BrokerEnvironment {
     fn now(&self) -> Now {
         self.state.upgrade().map_or(Now { wall_ms: 0, ticks_ms: 0 }, |state| state.clock.now())
@@ -164,18 +142,7 @@ impl TransactionEnvironment for BrokerEnvironment {
 
     fn read(&self, partition: PartitionId, from: Offset) -> Result<Bytes, ErrorCode> {
         let state = self.state.upgrade().ok_or(ErrorCode::NotCoordinator)?;
-        let partition = state.partition(STATE_TOPIC, partition)?;
-        let offsets = partition.offsets();
-        let from = from.max(offsets.log_start);
-        if from >= offsets.log_end {
-            return Ok(Bytes::new());
-        }
-        let failed = |error: &dyn std::fmt::Display| {
-            tracing::error!(partition = %partition.topic_partition, offset = from, %error, "cannot load transactions");
-            ErrorCode::KafkaStorageError
-        };
-        let read = partition.log().read(from, LOAD_BYTES, ReadLimit::LogEnd, true).map_err(|error| failed(&error))?;
-        read.records.to_bytes().map_err(|error| failed(&error))
+        state.read_internal(&TopicPartition::new(STATE_TOPIC, partition), from)
     }
 
     fn write_marker(&self, marker: &Marker, done: Done<()>) {
@@ -212,7 +179,7 @@ impl TransactionEnvironment for BrokerEnvironment {
 
     fn wake_at(&self, ticks_ms: i64) {
         if let Some(state) = self.state.upgrade() {
-            state.waiters.add(state.waiters.ticket(ticks_ms), Arc::new(Alarm));
+            state.waiters.wake_at(ticks_ms);
         }
     }
 }
