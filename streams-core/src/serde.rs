@@ -79,7 +79,7 @@ pub trait Serde<T>: Send + Sync {
     }
 
     /// The part of a serialised key by which a sink chooses the partition, where that is not all of it: windowed keys go where the keys in
-    /// them go. `None` leaves the choice to the producer.
+    /// them go. `None`, which it then is for all keys, leaves the choice to the producer.
     fn partition_bytes<'a>(&self, serialized: &'a [u8]) -> Option<&'a [u8]> {
         let _ = serialized;
         None

@@ -242,12 +242,13 @@ pub struct SessionStoreBuilder<K, V> {
     pub(crate) format: Arc<dyn ValueFormat<V>>,
 }
 
-macro_rules! common_options {
+/// Where the bytes are kept, and whether changes are logged: of all built-in builders.
+macro_rules! storage_options {
     ($builder:ident) => {
         impl<K, V> $builder<K, V> {
             /// Keeps the bytes there.
             #[must_use]
-            pub fn with_storage(mut self, storage: Storage) -> Self {
+            pub fn with_storage(mut self, storage: $crate::store::builder::Storage) -> Self {
                 self.common.storage = storage;
                 self
             }
@@ -255,9 +256,34 @@ macro_rules! common_options {
             /// Keeps the bytes in memory.
             #[must_use]
             pub fn in_memory(self) -> Self {
-                self.with_storage(Storage::InMemory)
+                self.with_storage($crate::store::builder::Storage::InMemory)
             }
 
+            /// With a changelog of which `configs` overrides the topic configuration.
+            #[must_use]
+            pub fn with_logging(mut self, configs: std::collections::BTreeMap<String, String>) -> Self {
+                self.common.logging = $crate::store::builder::Logging::Enabled(configs);
+                self
+            }
+
+            /// Without a changelog.
+            #[must_use]
+            pub fn without_logging(mut self) -> Self {
+                self.common.logging = $crate::store::builder::Logging::Disabled;
+                self
+            }
+        }
+    };
+}
+
+pub(crate) use storage_options;
+
+/// What stores with a cache have besides.
+macro_rules! common_options {
+    ($builder:ident) => {
+        storage_options!($builder);
+
+        impl<K, V> $builder<K, V> {
             /// Keeps headers, where it is persistent, if the application's `dsl.store.format` is `HEADERS`. As in Kafka Streams 4.3, what the
             /// DSL writes has none; what differs is that a deletion's changelog record carries the headers of the record that deleted.
             #[must_use]
@@ -270,20 +296,6 @@ macro_rules! common_options {
             #[must_use]
             pub fn with_caching(mut self, caching: bool) -> Self {
                 self.common.caching = caching;
-                self
-            }
-
-            /// With a changelog of which `configs` overrides the topic configuration.
-            #[must_use]
-            pub fn with_logging(mut self, configs: BTreeMap<String, String>) -> Self {
-                self.common.logging = Logging::Enabled(configs);
-                self
-            }
-
-            /// Without a changelog.
-            #[must_use]
-            pub fn without_logging(mut self) -> Self {
-                self.common.logging = Logging::Disabled;
                 self
             }
         }

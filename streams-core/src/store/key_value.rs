@@ -519,10 +519,7 @@ impl<K: 'static, V: Clone + 'static> StateStore for KeyValueStore<K, V> {
     }
 
     fn changelog_offset(&self) -> Result<Option<Offset>, StreamsError> {
-        match self.layer.changelog() {
-            Some(changelog) => self.layer.offset(&changelog.partition),
-            None => Ok(None),
-        }
+        self.layer.changelog_offset()
     }
 
     fn commit_global(&self, offsets: &[(TopicPartition, Offset)]) -> Result<(), StreamsError> {

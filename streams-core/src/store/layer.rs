@@ -322,6 +322,14 @@ impl Layer {
         self.write(|bytes| bytes.write(&mut std::iter::empty(), offsets))
     }
 
+    /// Up to where the changelog is in the store, if there is a changelog.
+    pub(crate) fn changelog_offset(&self) -> Result<Option<Offset>, StreamsError> {
+        match &self.changelog {
+            Some(changelog) => self.offset(&changelog.partition),
+            None => Ok(None),
+        }
+    }
+
     pub(crate) fn offset(&self, partition: &TopicPartition) -> Result<Option<Offset>, StreamsError> {
         self.read(|bytes| bytes.offset(partition))
     }

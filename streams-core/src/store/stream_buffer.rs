@@ -251,10 +251,7 @@ impl StateStore for StreamBuffer {
     }
 
     fn changelog_offset(&self) -> Result<Option<Offset>, StreamsError> {
-        match self.layer.changelog() {
-            Some(changelog) => self.layer.offset(&changelog.partition),
-            None => Ok(None),
-        }
+        self.layer.changelog_offset()
     }
 
     fn restore(&self, records: &mut dyn Iterator<Item = RestoreRecord<'_>>) -> Result<(), StreamsError> {

@@ -308,10 +308,7 @@ impl<K: 'static, V: 'static> StateStore for VersionedKeyValueStore<K, V> {
     }
 
     fn changelog_offset(&self) -> Result<Option<Offset>, StreamsError> {
-        match self.layer.changelog() {
-            Some(changelog) => self.layer.offset(&changelog.partition),
-            None => Ok(None),
-        }
+        self.layer.changelog_offset()
     }
 
     fn commit_global(&self, offsets: &[(TopicPartition, Offset)]) -> Result<(), StreamsError> {

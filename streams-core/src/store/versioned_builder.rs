@@ -1,6 +1,5 @@
 //! Describes versioned key-value stores.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use storage::state::versioned_segment_interval_ms;
@@ -8,7 +7,7 @@ use storage::state::versioned_segment_interval_ms;
 use crate::error::StreamsError;
 use crate::serde::{Serde, SerdeRef};
 use crate::store::api::{StateStore, StoreContext};
-use crate::store::builder::{Common, Logging, Storage, StoreBuilder, StoreKind, Stores};
+use crate::store::builder::{Common, Logging, Storage, StoreBuilder, StoreKind, Stores, storage_options};
 use crate::store::versioned::VersionedKeyValueStore;
 
 /// Describes a [`VersionedKeyValueStore`].
@@ -46,34 +45,9 @@ impl<K, V> VersionedStoreBuilder<K, V> {
         self.segment_interval_ms = interval_ms.max(1);
         self
     }
-
-    /// Keeps the bytes there.
-    #[must_use]
-    pub fn with_storage(mut self, storage: Storage) -> Self {
-        self.common.storage = storage;
-        self
-    }
-
-    /// Keeps the bytes in memory.
-    #[must_use]
-    pub fn in_memory(self) -> Self {
-        self.with_storage(Storage::InMemory)
-    }
-
-    /// With a changelog of which `configs` overrides the topic configuration.
-    #[must_use]
-    pub fn with_logging(mut self, configs: BTreeMap<String, String>) -> Self {
-        self.common.logging = Logging::Enabled(configs);
-        self
-    }
-
-    /// Without a changelog.
-    #[must_use]
-    pub fn without_logging(mut self) -> Self {
-        self.common.logging = Logging::Disabled;
-        self
-    }
 }
+
+storage_options!(VersionedStoreBuilder);
 
 impl<K: 'static, V: 'static> StoreBuilder for VersionedStoreBuilder<K, V> {
     fn name(&self) -> &str {

@@ -40,7 +40,8 @@ pub(crate) struct SinkNode<K, V> {
     key: SerdeRef<K>,
     value: SerdeRef<V>,
     partitioner: Option<Arc<dyn StreamPartitioner<K, V>>>,
-    by_whole_key: bool,
+    /// Whether a part of the key decides the partition.
+    by_part_of_key: bool,
     targets: Targets<K, V>,
 }
 
@@ -69,7 +70,10 @@ impl<K, V> SinkNode<K, V> {
             key: Arc::clone(&options.key),
             value: Arc::clone(&options.value),
             partitioner: options.partitioner.clone(),
-            by_whole_key: options.by_whole_key,
+            // Which part a serde cuts out hangs on the bytes; whether it does, does not.
+            by_part_of_key: options.partitioner.is_none()
+                && !options.by_whole_key
+                && options.key.partition_bytes(&[]).is_some(),
             targets,
         }
     }
@@ -87,7 +91,7 @@ impl<K, V> SinkNode<K, V> {
         }
         let key = record.key.as_ref().map(|_| key.as_slice());
         let value = record.value.as_ref().map(|_| value.as_slice());
-        let part = key.filter(|_| !self.by_whole_key).and_then(|key| self.key.partition_bytes(key));
+        let part = if self.by_part_of_key { key.and_then(|key| self.key.partition_bytes(key)) } else { None };
         let mut collector = self.task.collector().borrow_mut();
         let mut output = OutputRecord {
             topic: target.handle,
