@@ -1,5 +1,5 @@
-//! `try_map_values` and `try_filter` of a stream: operators whose closures may fail. What becomes of the record is decided by
-//! `processing.exception.handler`.
+//! `try_map_values` and `try_filter` of a stream: operators whose closures may fail, and what those that cannot are made of. What becomes of a
+//! record whose closure failed is decided by `processing.exception.handler`.
 
 use std::sync::Arc;
 

@@ -1,31 +1,6 @@
 //! `filter` and `filter_not` of a stream: records that match, or do not, unchanged.
 
-use std::sync::Arc;
-
-use streams_core::{BoxError, Processor, ProcessorContext, Record};
-
 use crate::kstream::KStream;
-use crate::naming;
-
-struct Filter<F> {
-    predicate: Arc<F>,
-    keep: bool,
-}
-
-impl<K, V, F> Processor<K, V, K, V> for Filter<F>
-where
-    K: Clone + 'static,
-    V: Clone + 'static,
-    F: Fn(Option<&K>, Option<&V>) -> bool + 'static,
-{
-    fn process(&mut self, record: Record<K, V>, ctx: &mut ProcessorContext<K, V>) -> Result<(), BoxError> {
-        if (self.predicate)(record.key.as_ref(), record.value.as_ref()) == self.keep {
-            ctx.forward(record)
-        } else {
-            Ok(())
-        }
-    }
-}
 
 impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
     /// Keeps the records whose value is not null and matches.
@@ -40,7 +15,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
 
     /// Keeps the records that match, null values included.
     pub fn filter_nullable(&self, predicate: impl Fn(Option<&K>, Option<&V>) -> bool + Send + Sync + 'static) -> Self {
-        self.add_filter(predicate, true)
+        self.try_filter(move |key, value| Ok(predicate(key, value)))
     }
 
     /// Keeps the records that do not match, null values included.
@@ -48,22 +23,6 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         &self,
         predicate: impl Fn(Option<&K>, Option<&V>) -> bool + Send + Sync + 'static,
     ) -> Self {
-        self.add_filter(predicate, false)
-    }
-
-    fn add_filter(
-        &self,
-        predicate: impl Fn(Option<&K>, Option<&V>) -> bool + Send + Sync + 'static,
-        keep: bool,
-    ) -> Self {
-        let name = self.place.take_name(naming::FILTER);
-        let (node, parent, predicate) = (name.clone(), self.place.node.clone(), Arc::new(predicate));
-        self.place.graph.add(move |topology| {
-            let predicate = Arc::clone(&predicate);
-            topology
-                .add_processor(&node, move || Filter { predicate: Arc::clone(&predicate), keep }, &[&parent])
-                .map(|_| ())
-        });
-        self.same(name)
+        self.try_filter(move |key, value| Ok(!predicate(key, value)))
     }
 }

@@ -7,21 +7,6 @@ use streams_core::{BoxError, Processor, ProcessorContext, Record};
 use crate::kstream::KStream;
 use crate::naming;
 
-struct MapValues<F>(Arc<F>);
-
-impl<K, V, V2, F> Processor<K, V, K, V2> for MapValues<F>
-where
-    K: Clone + 'static,
-    V: 'static,
-    V2: Clone + 'static,
-    F: Fn(Option<&K>, Option<&V>) -> Option<V2> + 'static,
-{
-    fn process(&mut self, record: Record<K, V>, ctx: &mut ProcessorContext<K, V2>) -> Result<(), BoxError> {
-        let value = (self.0)(record.key.as_ref(), record.value.as_ref());
-        ctx.forward(record.with_value(value))
-    }
-}
-
 struct Map<F>(Arc<F>);
 
 impl<K, V, K2, V2, F> Processor<K, V, K2, V2> for Map<F>
@@ -57,15 +42,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         &self,
         mapper: impl Fn(Option<&K>, Option<&V>) -> Option<V2> + Send + Sync + 'static,
     ) -> KStream<K, V2> {
-        let name = self.place.take_name(naming::MAP_VALUES);
-        let (node, parent, mapper) = (name.clone(), self.place.node.clone(), Arc::new(mapper));
-        self.place.graph.add(move |topology| {
-            let mapper = Arc::clone(&mapper);
-            topology
-                .add_processor::<_, K, V, K, V2>(&node, move || MapValues(Arc::clone(&mapper)), &[&parent])
-                .map(|_| ())
-        });
-        self.with_values(name)
+        self.try_map_values(move |key, value| Ok(mapper(key, value)))
     }
 
     /// Replaces key and value of each record. A record with a null value becomes one with null key and value.

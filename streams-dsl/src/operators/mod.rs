@@ -32,6 +32,7 @@ mod table_transform_values;
 mod to_stream;
 mod to_table;
 mod window_aggregate;
+mod window_state;
 
 pub use branch::{BranchedKStream, Branches};
 pub use cogroup::{CogroupedKStream, SessionWindowedCogroupedKStream, TimeWindowedCogroupedKStream};

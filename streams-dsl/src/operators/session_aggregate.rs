@@ -20,7 +20,7 @@ use crate::materialized::Materialized;
 use crate::naming;
 use crate::operators::emit_on_close::EmitOnClose;
 use crate::operators::store::SettledStore;
-use crate::operators::table_source::SessionTable;
+use crate::operators::table_source::WindowedTable;
 use crate::windows::{EmitStrategy, SessionWindows};
 
 /// New aggregate from key, value (null values take part) and the aggregate so far.
@@ -304,7 +304,7 @@ impl<K: Clone + 'static, V: Clone + 'static> SessionWindowedKStream<K, V> {
         let partitioned = self.grouped.partitioned_by_key(&store_name);
         let is_named = materialized.name.is_some();
         let settled = SettledStore::new(graph, store_name.clone(), materialized, stream.key.clone(), value);
-        let table = SessionTable::new(store_name.clone(), is_named);
+        let table = WindowedTable::of_sessions(store_name.clone(), is_named);
         let grace = self.windows.retention_ms();
         let place = partitioned.place.at(name.clone()).with_grace(grace);
         let Some(settled) = settled else { return KTable::new(place, None, None, table) };

@@ -5,7 +5,6 @@
 //! there already, its own right window is made too, as a copy of the latest window that holds them. A record earlier than the first whole
 //! window goes into the window that begins at 0.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use streams_core::windowed::{Window, Windowed};
@@ -14,24 +13,15 @@ use streams_core::{
     ValueAndTimestamp,
 };
 
-use crate::operators::emit_on_close::EmitOnClose;
-use crate::operators::window_aggregate::{WindowPlan, forward_closed, latest_timestamp};
-use crate::windows::EmitStrategy;
+use crate::operators::window_aggregate::WindowPlan;
+use crate::operators::window_state::WindowState;
+use crate::windows::FixedWindows;
 
-pub(super) struct SlidingAggregate<K, V, A> {
-    plan: Arc<WindowPlan<K, V, A>>,
-    send_old_values: bool,
-    store: Option<Rc<TimestampedWindowStore<K, A>>>,
-    forwards_on_flush: bool,
-    /// For results that come out on close only.
-    emit: Option<EmitOnClose>,
-    /// Greatest timestamp seen by this operator.
-    stream_time: Timestamp,
-}
+pub(super) struct SlidingAggregate<K, V, A>(WindowState<K, V, A>);
 
-impl<K, V, A> SlidingAggregate<K, V, A> {
+impl<K: Clone + 'static, V, A: Clone + 'static> SlidingAggregate<K, V, A> {
     pub(super) fn new(plan: Arc<WindowPlan<K, V, A>>, send_old_values: bool) -> Self {
-        Self { plan, send_old_values, store: None, forwards_on_flush: false, emit: None, stream_time: -1 }
+        Self(WindowState::new(plan, send_old_values))
     }
 }
 
@@ -181,27 +171,11 @@ impl<K: Clone + 'static, V: 'static, A: Clone + 'static> Update<'_, K, V, A> {
     }
 }
 
-impl<K: Clone + 'static, V: 'static, A: Clone + 'static> SlidingAggregate<K, V, A> {
-    /// Forwards the windows that have closed since the last time.
-    fn emit_closed(
-        &mut self,
-        headers: &Headers,
-        ctx: &ProcessorContext<Windowed<K>, Change<A>>,
-    ) -> Result<(), BoxError> {
-        let (Some(emit), Some(store)) = (&mut self.emit, &self.store) else { return Ok(()) };
-        let windows = &self.plan.windows;
-        let close_time = self.stream_time - windows.grace_ms();
-        let Some(last) = emit.due(close_time) else { return Ok(()) };
-        // Ends are inclusive.
-        let to = close_time.saturating_sub(windows.size_ms()).saturating_sub(1);
-        let from = if last == -1 { 0 } else { (last - windows.size_ms()).max(0) };
-        if to < from {
-            return Ok(());
-        }
-        forward_closed(store, (from, to), headers, ctx)?;
-        emit.done(ctx, close_time);
-        Ok(())
-    }
+/// Where the windows that have closed since `last` start; ends are inclusive.
+fn closed_since(windows: &FixedWindows, last: Timestamp, close_time: Timestamp) -> Option<(Timestamp, Timestamp)> {
+    let to = close_time.saturating_sub(windows.size_ms()).saturating_sub(1);
+    let from = if last == -1 { 0 } else { (last - windows.size_ms()).max(0) };
+    (to >= from).then_some((from, to))
 }
 
 impl<K, V, A> Processor<K, V, Windowed<K>, Change<A>> for SlidingAggregate<K, V, A>
@@ -211,16 +185,8 @@ where
     A: Clone + 'static,
 {
     fn init(&mut self, ctx: &mut ProcessorContext<Windowed<K>, Change<A>>) -> Result<(), BoxError> {
-        let store = ctx.timestamped_window_store::<K, A>(&self.plan.store_name)?;
-        match self.plan.emit {
-            EmitStrategy::OnWindowUpdate => {
-                self.forwards_on_flush = ctx.forward_windows_on_flush(&store, self.send_old_values);
-            }
-            EmitStrategy::OnWindowClose => self.emit = Some(EmitOnClose::new(ctx, &self.plan.store_name)),
-        }
-        self.stream_time = latest_timestamp(&store, self.plan.windows.size_ms())?;
-        self.store = Some(store);
-        Ok(())
+        let reach_ms = self.0.plan.windows.size_ms();
+        self.0.open(ctx, reach_ms)
     }
 
     fn process(
@@ -228,20 +194,21 @@ where
         record: Record<K, V>,
         ctx: &mut ProcessorContext<Windowed<K>, Change<A>>,
     ) -> Result<(), BoxError> {
-        let (Some(key), Some(value), Some(store)) = (&record.key, &record.value, &self.store) else {
+        let state = &mut self.0;
+        let (Some(key), Some(value), Some(store)) = (&record.key, &record.value, &state.store) else {
             ctx.count_dropped();
             return Ok(());
         };
         let timestamp = record.timestamp;
-        self.stream_time = self.stream_time.max(timestamp);
-        let difference = self.plan.windows.size_ms();
-        let closed_up_to = self.stream_time - self.plan.windows.grace_ms();
+        state.stream_time = state.stream_time.max(timestamp);
+        let difference = state.plan.windows.size_ms();
+        let closed_up_to = state.stream_time - state.plan.windows.grace_ms();
         if timestamp.saturating_add(difference) < closed_up_to {
             ctx.count_dropped();
             return Ok(());
         }
         let update = Update {
-            plan: &self.plan,
+            plan: &state.plan,
             store,
             ctx,
             key,
@@ -250,14 +217,14 @@ where
             headers: &record.headers,
             difference,
             closed_up_to,
-            send_old_values: self.send_old_values,
-            forwards: !self.forwards_on_flush && self.emit.is_none(),
+            send_old_values: state.send_old_values,
+            forwards: !state.forwards_on_flush && state.emit.is_none(),
         };
         if timestamp < difference {
             // Nothing closes before the first whole window.
             return update.run_early();
         }
         update.run()?;
-        self.emit_closed(&record.headers, ctx)
+        state.emit_closed(&record.headers, ctx, closed_since)
     }
 }

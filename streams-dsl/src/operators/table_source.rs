@@ -235,22 +235,55 @@ impl<K: 'static, V: Clone + 'static> Table<K, V> for StoredTable {
     }
 }
 
-/// The table of a windowed aggregation.
+/// The kind of store behind a [`WindowedTable`].
+#[derive(Clone, Copy)]
+enum Windows {
+    OfTime,
+    Sessions,
+}
+
+/// The table of an aggregation per window or session.
 pub(crate) struct WindowedTable {
     store: String,
     is_named: bool,
+    windows: Windows,
     old_values: Rc<Cell<bool>>,
 }
 
 impl WindowedTable {
-    /// `is_named`: the user gave the store's name.
+    /// Of windows of time. `is_named`: the user gave the store's name.
     pub(crate) fn new(store: String, is_named: bool) -> Rc<Self> {
-        Rc::new(Self { store, is_named, old_values: Rc::default() })
+        Rc::new(Self { store, is_named, windows: Windows::OfTime, old_values: Rc::default() })
+    }
+
+    /// As [`WindowedTable::new`], of sessions.
+    pub(crate) fn of_sessions(store: String, is_named: bool) -> Rc<Self> {
+        Rc::new(Self { store, is_named, windows: Windows::Sessions, old_values: Rc::default() })
     }
 
     pub(crate) fn old_values(&self) -> Rc<Cell<bool>> {
         Rc::clone(&self.old_values)
     }
+}
+
+fn window_getter<K: 'static, V: Clone + 'static>(
+    ctx: &NodeContext,
+    store: &str,
+) -> Result<Getter<Windowed<K>, V>, BoxError> {
+    let store = ctx.timestamped_window_store::<K, V>(store)?;
+    Ok(Box::new(move |key| Ok(store.fetch(&key.key, key.window.start)?)))
+}
+
+fn session_getter<K: 'static, V: Clone + 'static>(
+    ctx: &NodeContext,
+    store: &str,
+) -> Result<Getter<Windowed<K>, V>, BoxError> {
+    let store = ctx.session_store::<K, V>(store)?;
+    Ok(Box::new(move |key| {
+        let (start, end) = (key.window.start, key.window.end);
+        let value = store.fetch_session(&key.key, start, end)?;
+        Ok(value.map(|value| ValueAndTimestamp { value, timestamp: end }))
+    }))
 }
 
 impl<K: 'static, V: Clone + 'static> Table<Windowed<K>, V> for WindowedTable {
@@ -270,59 +303,10 @@ impl<K: 'static, V: Clone + 'static> Table<Windowed<K>, V> for WindowedTable {
     }
 
     fn getter(&self) -> GetterSupplier<Windowed<K>, V> {
-        let name = self.store.clone();
-        Arc::new(move |ctx: &NodeContext| {
-            let store = ctx.timestamped_window_store::<K, V>(&name)?;
-            let getter: Getter<Windowed<K>, V> = Box::new(move |key| Ok(store.fetch(&key.key, key.window.start)?));
-            Ok(getter)
-        })
-    }
-}
-
-/// The table of a session aggregation.
-pub(crate) struct SessionTable {
-    store: String,
-    is_named: bool,
-    old_values: Rc<Cell<bool>>,
-}
-
-impl SessionTable {
-    /// `is_named`: the user gave the store's name.
-    pub(crate) fn new(store: String, is_named: bool) -> Rc<Self> {
-        Rc::new(Self { store, is_named, old_values: Rc::default() })
-    }
-
-    pub(crate) fn old_values(&self) -> Rc<Cell<bool>> {
-        Rc::clone(&self.old_values)
-    }
-}
-
-impl<K: 'static, V: Clone + 'static> Table<Windowed<K>, V> for SessionTable {
-    fn keep_store(&self) {}
-
-    fn send_old_values(&self) -> bool {
-        self.old_values.set(true);
-        true
-    }
-
-    fn own_store(&self) -> Option<String> {
-        self.is_named.then(|| self.store.clone())
-    }
-
-    fn lookup_stores(&self) -> Vec<String> {
-        vec![self.store.clone()]
-    }
-
-    fn getter(&self) -> GetterSupplier<Windowed<K>, V> {
-        let name = self.store.clone();
-        Arc::new(move |ctx: &NodeContext| {
-            let store = ctx.session_store::<K, V>(&name)?;
-            let getter: Getter<Windowed<K>, V> = Box::new(move |key| {
-                let (start, end) = (key.window.start, key.window.end);
-                let value = store.fetch_session(&key.key, start, end)?;
-                Ok(value.map(|value| ValueAndTimestamp { value, timestamp: end }))
-            });
-            Ok(getter)
+        let (name, windows) = (self.store.clone(), self.windows);
+        Arc::new(move |ctx: &NodeContext| match windows {
+            Windows::OfTime => window_getter(ctx, &name),
+            Windows::Sessions => session_getter(ctx, &name),
         })
     }
 }

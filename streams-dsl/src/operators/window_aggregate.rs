@@ -4,15 +4,14 @@
 //! timestamp at a restart and then accepts what it had refused; here it is read back from the store, so that a restart changes no
 //! result.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use streams_core::serde::{I64Serde, TimeWindowedSerde};
 use streams_core::store::builder::StoreBuilderRef;
 use streams_core::windowed::Windowed;
 use streams_core::{
-    BoxError, Change, Headers, Processor, ProcessorContext, Record, Serde, SerdeRef, StreamsError, Timestamp,
-    TimestampedWindowStore, Topology, ValueAndTimestamp,
+    BoxError, Change, Processor, ProcessorContext, Record, Serde, SerdeRef, StreamsError, Timestamp, Topology,
+    ValueAndTimestamp,
 };
 
 use crate::grouped::TimeWindowedKStream;
@@ -20,10 +19,10 @@ use crate::ktable::KTable;
 use crate::materialized::Materialized;
 use crate::naming;
 use crate::operators::aggregate::Initial;
-use crate::operators::emit_on_close::EmitOnClose;
 use crate::operators::sliding_aggregate::SlidingAggregate;
 use crate::operators::store::SettledStore;
 use crate::operators::table_source::WindowedTable;
+use crate::operators::window_state::WindowState;
 use crate::windows::{EmitStrategy, FixedWindows};
 
 /// New aggregate from key, value (null values take part in windows) and the aggregate so far.
@@ -52,87 +51,24 @@ impl<K: Clone + 'static, V: 'static, A: Clone + 'static> WindowPlan<K, V, A> {
             let supplier = move || SlidingAggregate::new(Arc::clone(&plan), send_old_values);
             topology.add_processor::<_, K, V, Windowed<K>, Change<A>>(name, supplier, &[parent])?;
         } else {
-            let supplier = move || WindowAggregate {
-                plan: Arc::clone(&plan),
-                send_old_values,
-                store: None,
-                forwards_on_flush: false,
-                emit: None,
-                stream_time: -1,
-            };
+            let supplier = move || WindowAggregate(WindowState::new(Arc::clone(&plan), send_old_values));
             topology.add_processor::<_, K, V, Windowed<K>, Change<A>>(name, supplier, &[parent])?;
         }
         Ok(())
     }
 }
 
-/// Forwards the windows that start from `from` to `to`, as what they have come to.
-pub(super) fn forward_closed<K: Clone + 'static, A: Clone + 'static>(
-    store: &TimestampedWindowStore<K, A>,
-    (from, to): (Timestamp, Timestamp),
-    headers: &Headers,
-    ctx: &ProcessorContext<Windowed<K>, Change<A>>,
-) -> Result<(), BoxError> {
-    for entry in store.fetch_all(from, to)? {
-        let (key, ValueAndTimestamp { value, timestamp }) = entry?;
-        let (value, headers) = (Some(Change::new(Some(value), None)), headers.clone());
-        ctx.forward(Record { key: Some(key), value, timestamp, headers })?;
-    }
-    Ok(())
-}
+struct WindowAggregate<K, V, A>(WindowState<K, V, A>);
 
-struct WindowAggregate<K, V, A> {
-    plan: Arc<WindowPlan<K, V, A>>,
-    send_old_values: bool,
-    store: Option<Rc<TimestampedWindowStore<K, A>>>,
-    forwards_on_flush: bool,
-    /// For results that come out on close only.
-    emit: Option<EmitOnClose>,
-    /// Greatest timestamp seen by this operator.
-    stream_time: Timestamp,
-}
-
-/// The greatest timestamp that the stored windows have taken: it lies in a window that starts at most `reach_ms` before the latest start.
-/// -1 for an empty store.
-pub(super) fn latest_timestamp<K: 'static, A: Clone + 'static>(
-    store: &TimestampedWindowStore<K, A>,
-    reach_ms: i64,
-) -> Result<Timestamp, BoxError> {
-    let latest_start = store.stream_time()?;
-    if latest_start < 0 {
-        return Ok(-1);
+/// Where the windows that have closed since `last` start.
+fn closed_since(windows: &FixedWindows, last: Timestamp, close_time: Timestamp) -> Option<(Timestamp, Timestamp)> {
+    let to = close_time.saturating_sub(windows.size_ms());
+    if to < 0 {
+        return None;
     }
-    let mut latest = -1;
-    for entry in store.fetch_all(latest_start.saturating_sub(reach_ms), latest_start)? {
-        latest = latest.max(entry?.1.timestamp);
-    }
-    Ok(latest)
-}
-
-impl<K: Clone + 'static, V: 'static, A: Clone + 'static> WindowAggregate<K, V, A> {
-    /// Forwards the windows that have closed since the last time.
-    fn emit_closed(
-        &mut self,
-        headers: &Headers,
-        ctx: &ProcessorContext<Windowed<K>, Change<A>>,
-    ) -> Result<(), BoxError> {
-        let (Some(emit), Some(store)) = (&mut self.emit, &self.store) else { return Ok(()) };
-        let windows = &self.plan.windows;
-        let close_time = self.stream_time - windows.grace_ms();
-        let Some(last) = emit.due(close_time) else { return Ok(()) };
-        let to = close_time.saturating_sub(windows.size_ms());
-        if to < 0 {
-            return Ok(());
-        }
-        let from = if last == -1 { 0 } else { (last - windows.size_ms()).max(0) + 1 };
-        if last != -1 && windows.starts(to).eq(windows.starts(from - 1)) {
-            // No window has closed in between.
-            return Ok(());
-        }
-        forward_closed(store, (from, to), headers, ctx)?;
-        emit.done(ctx, close_time);
-        Ok(())
-    }
+    let from = if last == -1 { 0 } else { (last - windows.size_ms()).max(0) + 1 };
+    let none_has_closed = last != -1 && windows.starts(to).eq(windows.starts(from - 1));
+    (!none_has_closed).then_some((from, to))
 }
 
 impl<K, V, A> Processor<K, V, Windowed<K>, Change<A>> for WindowAggregate<K, V, A>
@@ -142,16 +78,7 @@ where
     A: Clone + 'static,
 {
     fn init(&mut self, ctx: &mut ProcessorContext<Windowed<K>, Change<A>>) -> Result<(), BoxError> {
-        let store = ctx.timestamped_window_store::<K, A>(&self.plan.store_name)?;
-        match self.plan.emit {
-            EmitStrategy::OnWindowUpdate => {
-                self.forwards_on_flush = ctx.forward_windows_on_flush(&store, self.send_old_values);
-            }
-            EmitStrategy::OnWindowClose => self.emit = Some(EmitOnClose::new(ctx, &self.plan.store_name)),
-        }
-        self.stream_time = latest_timestamp(&store, 0)?;
-        self.store = Some(store);
-        Ok(())
+        self.0.open(ctx, 0)
     }
 
     fn process(
@@ -159,24 +86,25 @@ where
         record: Record<K, V>,
         ctx: &mut ProcessorContext<Windowed<K>, Change<A>>,
     ) -> Result<(), BoxError> {
-        let (Some(key), Some(store)) = (&record.key, &self.store) else {
+        let state = &mut self.0;
+        let (Some(key), Some(store)) = (&record.key, &state.store) else {
             ctx.count_dropped();
             return Ok(());
         };
-        self.stream_time = self.stream_time.max(record.timestamp);
-        let closed_up_to = self.stream_time - self.plan.windows.grace_ms();
-        for start in self.plan.windows.starts(record.timestamp) {
-            let window = self.plan.windows.window(start);
+        state.stream_time = state.stream_time.max(record.timestamp);
+        let closed_up_to = state.stream_time - state.plan.windows.grace_ms();
+        for start in state.plan.windows.starts(record.timestamp) {
+            let window = state.plan.windows.window(start);
             if window.end <= closed_up_to {
                 ctx.count_dropped();
                 continue;
             }
             let before = store.fetch(key, start)?;
             let timestamp = before.as_ref().map_or(record.timestamp, |before| before.timestamp.max(record.timestamp));
-            let old = before.map(|before| before.value).or_else(|| (self.plan.initial)());
-            let sent_old = if self.send_old_values && !self.forwards_on_flush { old.clone() } else { None };
-            let new = (self.plan.aggregator)(key, record.value.as_ref(), old);
-            if self.forwards_on_flush || self.emit.is_some() {
+            let old = before.map(|before| before.value).or_else(|| (state.plan.initial)());
+            let sent_old = if state.send_old_values && !state.forwards_on_flush { old.clone() } else { None };
+            let new = (state.plan.aggregator)(key, record.value.as_ref(), old);
+            if state.forwards_on_flush || state.emit.is_some() {
                 store.put(key, new.map(|value| ValueAndTimestamp { value, timestamp }), start)?;
                 continue;
             }
@@ -184,7 +112,7 @@ where
             let (key, value) = (Some(Windowed::new(key.clone(), window)), Some(Change::new(new, sent_old)));
             ctx.forward(Record { key, value, timestamp, headers: record.headers.clone() })?;
         }
-        self.emit_closed(&record.headers, ctx)
+        state.emit_closed(&record.headers, ctx, closed_since)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::materialized::Materialized;
 use crate::operators::aggregate::Initial;
 use crate::operators::session_aggregate::Merger;
 use crate::operators::store::SettledStore;
-use crate::operators::table_source::{SessionTable, WindowedTable};
+use crate::operators::table_source::WindowedTable;
 use crate::windows::{EmitStrategy, FixedWindows, SessionWindows};
 
 macro_rules! windowed_cogroup {
@@ -113,7 +113,7 @@ impl<K: Clone + 'static, A: Clone + 'static> SessionWindowedCogroupedKStream<K, 
     ) -> KTable<Windowed<K>, A> {
         let Self { cogrouped, windows } = self;
         let (graph, store_name, places) = cogrouped.begin(&materialized);
-        let table = SessionTable::new(store_name.clone(), materialized.name.is_some());
+        let table = WindowedTable::of_sessions(store_name.clone(), materialized.name.is_some());
         let settled = SettledStore::new(&graph, store_name.clone(), materialized, cogrouped.key(), None);
         cogrouped.fail(settled.as_ref().and_then(|settled| settled.retention_problem(windows.retention_ms())));
         let (initial, merger): (Initial<A>, Merger<K, A>) = (Arc::new(initial), Arc::new(merger));

@@ -44,15 +44,6 @@ impl<K: Clone + 'static, V: Clone + 'static> Processor<K, V, K, V> for Window<K,
     }
 }
 
-/// Lets the results of both sides flow together.
-pub(super) struct PassThrough;
-
-impl<K: Clone + 'static, V: Clone + 'static> Processor<K, V, K, V> for PassThrough {
-    fn process(&mut self, record: Record<K, V>, ctx: &mut ProcessorContext<K, V>) -> Result<(), BoxError> {
-        ctx.forward(record)
-    }
-}
-
 /// Time as both sides of a join in one task have seen it.
 struct JoinTime {
     /// Greatest timestamp of either side.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use streams_core::store::builder::StoreBuilderRef;
 
 use super::self_join::SelfJoin;
-use super::stream_stream::{Join, JoinPlan, Joiner, LeftSide, PassThrough, RightSide, Window};
+use super::stream_stream::{Join, JoinPlan, Joiner, LeftSide, RightSide, Window};
 use super::waiting;
 use crate::kstream::KStream;
 use crate::naming;
+use crate::operators::merge::PassThrough;
 use crate::stream_joined::StreamJoined;
 use crate::windows::JoinWindows;
 
