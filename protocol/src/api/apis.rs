@@ -7,6 +7,8 @@ use super::guard::MAX_REQUEST_BYTES;
 use super::messages::*;
 use super::pieces::PieceWriter;
 use super::produce::{ProduceRequest, ProduceResponse};
+use super::streams_group_describe::{StreamsGroupDescribeRequest, StreamsGroupDescribeResponse};
+use super::streams_group_heartbeat::{StreamsGroupHeartbeatRequest, StreamsGroupHeartbeatResponse};
 use super::wire::{CodecError, WireMessage};
 use super::write_txn_markers::{WriteTxnMarkersRequest, WriteTxnMarkersResponse};
 
@@ -233,6 +235,8 @@ apis! {
     WriteShareGroupState = 85, WriteShareGroupStateRequest, WriteShareGroupStateResponse, 0, 0, true;
     DeleteShareGroupState = 86, DeleteShareGroupStateRequest, DeleteShareGroupStateResponse, 0, 0, true;
     ReadShareGroupStateSummary = 87, ReadShareGroupStateSummaryRequest, ReadShareGroupStateSummaryResponse, 0, 0, true;
+    StreamsGroupHeartbeat = 88, StreamsGroupHeartbeatRequest, StreamsGroupHeartbeatResponse, 0, 0, true;
+    StreamsGroupDescribe = 89, StreamsGroupDescribeRequest, StreamsGroupDescribeResponse, 0, 0, true;
     DescribeShareGroupOffsets = 90, DescribeShareGroupOffsetsRequest, DescribeShareGroupOffsetsResponse, 0, 0, true;
     AlterShareGroupOffsets = 91, AlterShareGroupOffsetsRequest, AlterShareGroupOffsetsResponse, 0, 0, true;
     DeleteShareGroupOffsets = 92, DeleteShareGroupOffsetsRequest, DeleteShareGroupOffsetsResponse, 0, 0, true;

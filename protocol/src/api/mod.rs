@@ -1,18 +1,21 @@
 //! Requests and responses of Kafka's protocol, typed: one enum variant per API, encoded and decoded by (API key,
 //! version).
 //!
-//! Everything but Produce, Fetch and WriteTxnMarkers (of which that crate lacks the newest version) is `kafka-protocol`'s structs ([`messages`]); this folder is the only place that
-//! names that crate. [`produce`] and [`fetch`] are our own, because they carry the record batches: their records are
+//! Everything but Produce, Fetch, WriteTxnMarkers (of which that crate lacks the newest version) and the APIs of streams groups (which it lacks) is
+//! `kafka-protocol`'s structs ([`messages`]); this folder is the only place that names that crate. [`produce`] and [`fetch`] are our own, because they carry the record batches: their records are
 //! [`Pieces`], which may lie in a file, and are never copied into a message.
 
 mod apis;
 pub mod error_code;
 pub mod fetch;
+mod fields;
 mod guard;
 #[cfg(test)]
 mod oracle_tests;
 pub mod pieces;
 pub mod produce;
+pub mod streams_group_describe;
+pub mod streams_group_heartbeat;
 mod versions;
 mod wire;
 pub mod write_txn_markers;

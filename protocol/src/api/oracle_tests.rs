@@ -215,7 +215,10 @@ fn unknown_tagged_fields_are_skipped() {
 #[test]
 fn the_table_of_apis_is_within_what_the_codec_has() {
     for key in ApiKey::ALL {
-        let known = theirs::ApiKey::try_from(*key as i16).expect("a key of the codec");
+        let Ok(known) = theirs::ApiKey::try_from(*key as i16) else {
+            assert!(matches!(key, ApiKey::StreamsGroupHeartbeat | ApiKey::StreamsGroupDescribe), "{key}");
+            continue;
+        };
         assert_eq!(format!("{known:?}"), key.name());
         let (min, max) = supported_versions(*key);
         let range = known.valid_versions();
@@ -228,8 +231,8 @@ fn the_table_of_apis_is_within_what_the_codec_has() {
             assert_eq!(key.response_header_version(version), known.response_header_version(version), "{key} {version}");
         }
     }
-    assert_eq!(ApiKey::ALL.len(), 87);
-    assert_eq!(ApiKey::ALL.iter().filter(|key| is_client_api(**key)).count(), 73);
+    assert_eq!(ApiKey::ALL.len(), 89);
+    assert_eq!(ApiKey::ALL.iter().filter(|key| is_client_api(**key)).count(), 75);
     assert_eq!(advertised_versions(ApiKey::Produce), (0, 13));
     assert_eq!(supported_versions(ApiKey::Produce), (3, 13));
     assert_eq!(ApiKey::from_code(4), None);
