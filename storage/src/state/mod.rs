@@ -23,6 +23,7 @@ mod directory;
 mod engine;
 mod error;
 mod file;
+mod key_filter;
 mod key_value;
 pub mod keys;
 mod memory;

@@ -18,6 +18,7 @@ use base::{Offset, Timestamp, TopicPartition};
 use super::byte_store::{BatchStore, ByteIterator, Change, Direction, EmptyIterator, OwnedEntry};
 use super::engine::{Engine, Family};
 use super::error::StateError;
+use super::key_filter::KeyFilter;
 use super::key_value;
 use super::keys::{KEY_INDEX, KeyKind};
 use super::offsets;
@@ -46,6 +47,8 @@ pub struct SegmentedStore {
     kept_stream_time: OnceLock<Timestamp>,
     observed: Timestamp,
     written_stream_time: Timestamp,
+    /// Keys of segments, for look-ups of one key.
+    filter: KeyFilter,
     scratch: Vec<u8>,
 }
 
@@ -72,6 +75,7 @@ impl SegmentedStore {
             kept_stream_time: OnceLock::new(),
             observed: -1,
             written_stream_time: -1,
+            filter: KeyFilter::default(),
             scratch: Vec::new(),
         })
     }
@@ -215,6 +219,12 @@ impl SegmentedStore {
         let ids = self.segment_id(scan.earliest())..=self.segment_id(scan.latest());
         let mut segments = self.engine.segments()?;
         segments.retain(|id| ids.contains(id));
+        if let Keys::One(key) = scan.keys {
+            segments.retain(|id| self.filter.may_hold(*id, key));
+            if segments.is_empty() {
+                return Ok(Box::new(EmptyIterator));
+            }
+        }
         if scan.direction == Direction::Forward {
             // Taken from the end.
             segments.reverse();
@@ -273,7 +283,13 @@ impl SegmentedStore {
         if !self.observe(time)? {
             return Ok(());
         }
-        let family = Family::Segment(self.segment_id(time));
+        let segment = self.segment_id(time);
+        let family = Family::Segment(segment);
+        if value.is_some() {
+            let key = self.options.kind.parts(plain).map_or(plain, |parts| parts.key);
+            let engine = &self.engine;
+            self.filter.add(segment, key, || engine.segments().map(|segments| segments.contains(&segment)))?;
+        }
         let Layout::TimeFirst { key_index } = self.options.layout else {
             return self.engine.stage(family, plain, value);
         };
@@ -306,6 +322,7 @@ impl SegmentedStore {
         let first_kept = self.segment_id(limit);
         for segment in self.engine.segments()?.into_iter().take_while(|&id| id < first_kept) {
             self.engine.drop_segment(segment)?;
+            self.filter.forget(segment);
         }
         Ok(())
     }
@@ -351,6 +368,7 @@ impl BatchStore for SegmentedStore {
         self.kept_stream_time = OnceLock::new();
         self.observed = -1;
         self.written_stream_time = -1;
+        self.filter.clear();
         self.engine.wipe()
     }
 
