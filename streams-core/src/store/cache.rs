@@ -11,7 +11,7 @@
 //! beside the slab, close together: moving an entry to the front touches those of four others, which would be as many
 //! cache misses in the slab. A look-up hashes the key bytes once and compares them once, and the put that follows a get of
 //! the same key finds its entry without. Ranges need the keys sorted: that index is made at the first range and kept from
-//! then on.
+//! then on; windows and sessions of one key are found by [`KeyIndex`].
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -22,6 +22,7 @@ use std::rc::Rc;
 use base::hash::FixedState;
 use hashbrown::HashTable;
 
+use crate::store::key_index::KeyIndex;
 use crate::task::shared::RecordContext;
 
 /// Bytes counted for an entry besides key and value: what the slab, the table and the lists take.
@@ -135,6 +136,8 @@ pub(crate) struct NamedCache<V> {
     by_update: Ends,
     /// Keys in order, once a range was asked for.
     sorted: Option<BTreeMap<Rc<[u8]>, u32>>,
+    /// For look-ups of one record key of windows or sessions, once one was asked for.
+    by_record_key: Option<KeyIndex>,
     used_bytes: usize,
 }
 
@@ -151,6 +154,7 @@ impl<V> NamedCache<V> {
             by_use: EMPTY,
             by_update: EMPTY,
             sorted: None,
+            by_record_key: None,
             used_bytes: 0,
         }
     }
@@ -228,6 +232,9 @@ impl<V> NamedCache<V> {
         };
         let slab = &self.slab;
         self.table.insert_unique(hash, index, |&index| slab[index as usize].hash);
+        if let Some(by_record_key) = &mut self.by_record_key {
+            by_record_key.insert(key, index, |index| &slab[index as usize].key);
+        }
         self.resize(size_bytes, 0);
         self.link_first(List::Use, index);
         if is_dirty {
@@ -305,6 +312,10 @@ impl<V> NamedCache<V> {
         if let Some(sorted) = &mut self.sorted {
             sorted.remove(&self.slab[index as usize].key);
         }
+        if let Some(by_record_key) = &mut self.by_record_key {
+            let slab = &self.slab;
+            by_record_key.remove(&slab[index as usize].key, index, |index| &slab[index as usize].key);
+        }
         self.free.push(index);
         self.resize(0, size_bytes);
     }
@@ -321,6 +332,26 @@ impl<V> NamedCache<V> {
         self.by_use = EMPTY;
         self.by_update = EMPTY;
         self.sorted = None;
+        self.by_record_key = None;
+    }
+
+    /// Entries of one record key of windows or sessions with `times.0 <= time <= times.1`, in the order of key bytes. `suffix_size` is how
+    /// long plain keys are behind the record key, always the same. Not counted as use.
+    pub(crate) fn of_record_key(
+        &mut self,
+        suffix_size: usize,
+        key: &[u8],
+        times: (u64, u64),
+    ) -> impl Iterator<Item = (&[u8], Option<&V>)> {
+        let slab = &self.slab;
+        let plain_of = |index: u32| &*slab[index as usize].key;
+        let by_record_key = self.by_record_key.get_or_insert_with(|| {
+            let mut by_record_key = KeyIndex::new(suffix_size);
+            self.table.iter().for_each(|&index| by_record_key.insert(plain_of(index), index, plain_of));
+            by_record_key
+        });
+        let found = by_record_key.of_key(key, times, plain_of);
+        found.map(move |index| (plain_of(index), slab[index as usize].value.as_ref()))
     }
 
     /// Entries within the bounds in the order of key bytes. Not counted as use.

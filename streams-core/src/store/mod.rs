@@ -16,6 +16,7 @@ pub mod api;
 pub mod builder;
 pub(crate) mod cache;
 pub mod global;
+pub(crate) mod key_index;
 pub mod key_value;
 pub(crate) mod layer;
 pub(crate) mod pending;

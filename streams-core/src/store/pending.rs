@@ -2,7 +2,7 @@
 //!
 //! Not a cache: it holds every change since the last commit, and reads ask it first. Keys and values lie in one arena,
 //! so a put allocates nothing but room there; the arena is emptied at each commit. As in the cache, sorted keys are kept
-//! from the first range on.
+//! from the first range on; windows and sessions of one key are found by [`KeyIndex`].
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
@@ -12,6 +12,7 @@ use base::hash::FixedState;
 use hashbrown::HashTable;
 
 use crate::store::cache::is_empty_range;
+use crate::store::key_index::KeyIndex;
 
 /// Key, and new value or deletion.
 type Change<'a> = (&'a [u8], Option<&'a [u8]>);
@@ -35,6 +36,8 @@ pub(crate) struct Pending {
     table: HashTable<u32>,
     sorted: Option<BTreeMap<Box<[u8]>, u32>>,
     ordered: bool,
+    /// For look-ups of one record key, once one was asked for.
+    by_record_key: Option<KeyIndex>,
 }
 
 impl Pending {
@@ -77,6 +80,9 @@ impl Pending {
         self.table.insert_unique(hash, index, |&index| entries[index as usize].hash);
         if let Some(sorted) = &mut self.sorted {
             sorted.insert(key.into(), index);
+        }
+        if let Some(by_record_key) = &mut self.by_record_key {
+            by_record_key.insert(key, index, |index| &self.arena[self.entries[index as usize].key.clone()]);
         }
     }
 
@@ -124,6 +130,27 @@ impl Pending {
         range.into_iter().flatten().map(|(key, &index)| (&**key, self.value(index)))
     }
 
+    /// Changes of one record key of windows or sessions with `times.0 <= time <= times.1`, in the order of key bytes. `suffix_size` is how
+    /// long plain keys are behind the record key, always the same.
+    pub(crate) fn of_record_key<'a>(
+        &'a mut self,
+        suffix_size: usize,
+        key: &[u8],
+        times: (u64, u64),
+    ) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
+        let (arena, entries) = (&self.arena, &self.entries);
+        let plain_of = |index: u32| &arena[entries[index as usize].key.clone()];
+        let by_record_key = self.by_record_key.get_or_insert_with(|| {
+            let mut by_record_key = KeyIndex::new(suffix_size);
+            (0..entries.len() as u32).for_each(|index| by_record_key.insert(plain_of(index), index, plain_of));
+            by_record_key
+        });
+        by_record_key.of_key(key, times, plain_of).map(move |index| {
+            let value = entries[index as usize].value.as_ref().map(|place| &arena[place.clone()]);
+            (plain_of(index), value)
+        })
+    }
+
     /// All changes, in the order of key bytes if they are kept sorted, else of the first put.
     pub(crate) fn iter(&self) -> Box<dyn Iterator<Item = Change<'_>> + '_> {
         match &self.sorted {
@@ -144,5 +171,8 @@ impl Pending {
         self.entries.clear();
         self.table.clear();
         self.sorted = self.ordered.then(BTreeMap::new);
+        if let Some(by_record_key) = &mut self.by_record_key {
+            by_record_key.clear();
+        }
     }
 }

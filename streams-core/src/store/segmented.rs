@@ -317,14 +317,22 @@ where
     pub(crate) fn scan(&self, scan: &Scan<'_>) -> Result<Entries<V>, StreamsError> {
         let store = self.store.borrow();
         let earliest = store.earliest_scanned(scan).map_err(|error| self.failed(error))?;
-        let bounds = plain_bounds(self.kind, scan);
-        let (low, high) = (bounds.0.as_ref().map(Vec::as_slice), bounds.1.as_ref().map(Vec::as_slice));
         let is_visible = |plain: &[u8]| self.kind.parts(plain).is_some_and(|parts| parts.time >= earliest);
+        let is_asked = |plain: &[u8]| scan.matches(self.kind, plain) && is_visible(plain);
         let compare = |a: &[u8], b: &[u8]| store.compare(scan, a, b);
-        self.pending.borrow_mut().keep_sorted();
-        let pending = self.pending.borrow();
-        let mut changes: Vec<(&[u8], Option<&[u8]>)> =
-            pending.range(low, high).filter(|(plain, _)| scan.matches(self.kind, plain) && is_visible(plain)).collect();
+        let mut pending = self.pending.borrow_mut();
+        let mut changes: Vec<(&[u8], Option<&[u8]>)> = match scan.keys {
+            _ if pending.is_empty() => Vec::new(),
+            Keys::One(key) => {
+                let of_key = pending.of_record_key(self.kind.suffix_size(), key, times_of(scan));
+                of_key.filter(|(plain, _)| is_asked(plain)).collect()
+            }
+            // Looks at every change of the commit interval.
+            Keys::Range(..) => {
+                pending.keep_sorted();
+                pending.range(Bound::Unbounded, Bound::Unbounded).filter(|(plain, _)| is_asked(plain)).collect()
+            }
+        };
         let in_order = |a: &[u8], b: &[u8]| match scan.direction {
             Direction::Forward => compare(a, b),
             Direction::Backward => compare(b, a),
@@ -333,7 +341,7 @@ where
         let stored = store.scan(scan).map_err(|error| self.failed(error))?;
         let mut merged = MergedIterator::new(stored, changes.into_iter(), scan.direction, compare);
         let mut entries: Entries<V> = Vec::new();
-        let mut cached = self.cached(scan, low, high);
+        let mut cached = self.cached(scan);
         cached.sort_by(|(a, _), (b, _)| in_order(a, b));
         let mut cached = cached.into_iter().peekable();
         while let Some((plain, bytes)) =
@@ -353,11 +361,18 @@ where
         Ok(entries)
     }
 
-    fn cached(&self, scan: &Scan<'_>, low: Bound<&[u8]>, high: Bound<&[u8]>) -> Vec<(Vec<u8>, Option<V>)> {
+    fn cached(&self, scan: &Scan<'_>) -> Vec<(Vec<u8>, Option<V>)> {
         let Some(cache) = &self.cache else { return Vec::new() };
         let mut cache = cache.borrow_mut();
-        let entries = cache.range(low, high).filter(|(plain, _)| scan.matches(self.kind, plain));
-        entries.map(|(plain, value)| (plain.to_vec(), value.cloned())).collect()
+        let is_asked = |(plain, _): &(&[u8], Option<&V>)| scan.matches(self.kind, plain);
+        let copy = |(plain, value): (&[u8], Option<&V>)| (plain.to_vec(), value.cloned());
+        match scan.keys {
+            Keys::One(key) => {
+                let of_key = cache.of_record_key(self.kind.suffix_size(), key, times_of(scan));
+                of_key.filter(is_asked).map(copy).collect()
+            }
+            Keys::Range(..) => cache.range(Bound::Unbounded, Bound::Unbounded).filter(is_asked).map(copy).collect(),
+        }
     }
 
     pub(crate) fn stream_time(&self) -> Result<Timestamp, StreamsError> {
@@ -436,18 +451,11 @@ where
     }
 }
 
-/// Bounds of plain keys that hold the whole answer of a scan (and maybe more, to be filtered). Tight for one key; a scan
-/// over many keys looks at every change of the commit interval.
-fn plain_bounds(kind: KeyKind, scan: &Scan<'_>) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
-    let Keys::One(key) = scan.keys else { return (Bound::Unbounded, Bound::Unbounded) };
+/// Times that hold the whole answer of a scan of one key (and maybe more, to be filtered).
+fn times_of(scan: &Scan<'_>) -> (u64, u64) {
     let (earliest, latest) = match scan.times {
         TimeBounds::Within { from, to } => (from, to),
         TimeBounds::Overlap { earliest_end, .. } => (earliest_end, Timestamp::MAX),
     };
-    let mut low = key.to_vec();
-    low.extend_from_slice(&earliest.max(0).to_be_bytes());
-    let mut high = key.to_vec();
-    high.extend_from_slice(&latest.max(0).to_be_bytes());
-    high.resize(key.len() + kind.suffix_size(), 0xff);
-    (Bound::Included(low), Bound::Included(high))
+    (u64::try_from(earliest).unwrap_or(0), u64::try_from(latest).unwrap_or(0))
 }
