@@ -17,8 +17,8 @@ test: ## builds everything and runs every test: units, properties, simulation, c
 bench: ## the workloads beside Kafka Streams on Apache Kafka, alternating; prints the table (needs Java 17, Maven; about half an hour)
 	@$(SETUP) bench/compare.sh
 
-interop: ## kcat and Apache Kafka's console clients and tools against our broker (needs kcat, Java, Maven)
-	@tests/interop/run.sh
+interop: ## clients written by others (C, Java, Python, Node, Go, Kafka's tools) against our broker; SUITES="kcat go" for some of them
+	@tests/interop/run.sh $(SUITES)
 
 migration: ## applications moved between Kafka Streams on the JVM and Millstream, both ways, on Apache Kafka (needs a JDK 17, Maven)
 	@tests/migration/run.sh

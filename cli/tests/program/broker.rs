@@ -1,4 +1,4 @@
-//! The broker as a process: one line when it serves, a clean end on either signal, the same data after a restart.
+//! The broker as a process: three lines when it serves, settings from a file, several listeners, a clean end on either signal, the same data after a restart.
 
 use std::fs;
 use std::path::Path;
@@ -11,12 +11,62 @@ use super::support::{BrokerProcess, directory, succeeds, text};
 const CLEAN: &str = ".kafka_cleanshutdown";
 
 #[test]
-fn one_line_says_where_it_serves() {
+fn three_lines_say_where_the_data_is_how_durable_and_where_it_serves() {
     let data = directory();
-    let broker = BrokerProcess::start(data.path(), &["durability=process"]);
-    let data = text(data.path());
-    assert_eq!(broker.said, format!("millstream broker serves {} from {data} (durability process)\n", broker.address));
+    let broker = BrokerProcess::start(data.path(), &["durability=process", "cluster.id=here"]);
+    let secrets = [(text(data.path()), "DATA"), (&broker.address, "ADDRESS"), (env!("CARGO_PKG_VERSION"), "VERSION")];
+    let said = secrets.iter().fold(broker.said.clone(), |said, (secret, name)| said.replace(secret, name));
+    insta::assert_snapshot!(said, @r"
+    millstream broker VERSION keeps 0 topic(s) of cluster here in DATA
+    durability process: records acknowledged survive the end of this process, not a power cut
+    millstream broker serves ADDRESS
+    ");
     assert!(!broker.address.ends_with(":0"), "{}", broker.address);
+}
+
+#[test]
+fn a_file_of_kafkas_properties_starts_it_and_options_win_over_the_file() {
+    let data = directory();
+    let file = data.path().join("server.properties");
+    let log = data.path().join("log");
+    let properties = format!(
+        "process.roles=broker,controller\nnode.id=4\ncontroller.quorum.voters=4@localhost:9093\n\
+         listeners=PLAINTEXT://127.0.0.1:0,CONTROLLER://127.0.0.1:0\ncontroller.listener.names=CONTROLLER\n\
+         advertised.listeners=PLAINTEXT://localhost:1\nlistener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+         log.dirs={}\nnum.partitions=3\ndurability=process\nnum.partitons=4\n",
+        log.display()
+    );
+    fs::write(&file, properties).unwrap();
+    let broker = BrokerProcess::start_with(&["--config", text(&file), "--set", "num.partitions=5"]);
+    assert!(
+        broker.said.contains(
+            "server.properties line 11: unknown property num.partitons is left out; did you mean num.partitions?"
+        ),
+        "{}",
+        broker.said
+    );
+    assert!(broker.said.contains("(clients are told localhost:1)"), "{}", broker.said);
+    assert!(broker.said.contains(&format!("in {}\ndurability process", log.display())), "{}", broker.said);
+    assert!(log.join("__cluster_metadata-0").exists());
+    broker.stop();
+}
+
+#[test]
+fn who_comes_in_by_a_listener_is_told_of_its_address() {
+    let data = directory();
+    let listeners = ["--listen", "127.0.0.1:0", "--listen", "LAN://127.0.0.1:0", "--advertise", "LAN://localhost:7"];
+    let broker = BrokerProcess::start_with(&[&listeners[..], &["--data", text(data.path())]].concat());
+    let second = broker.said.trim_end().rsplit(" and ").next().unwrap();
+    let (lan, told) = second.split_once(' ').unwrap();
+    assert_eq!(told, "(LAN, clients are told localhost:7)");
+    for (address, expected) in [(broker.address.as_str(), broker.address.as_str()), (lan, "localhost:7")] {
+        let client = super::support::client(address);
+        client::block_on(client.ready()).unwrap();
+        let cluster = client::block_on(client::Admin::new(client).describe_cluster()).unwrap();
+        let brokers: Vec<String> = cluster.brokers.iter().map(|one| format!("{}:{}", one.host, one.port)).collect();
+        assert_eq!(brokers, [expected]);
+    }
+    broker.stop();
 }
 
 #[test]
@@ -82,7 +132,7 @@ fn a_tail_torn_by_a_crash_is_cut_and_said_in_one_line() {
     bytes.truncate(bytes.len() - 5);
     fs::write(&log, bytes).unwrap();
     let broker = BrokerProcess::start(data.path(), &[]);
-    assert_eq!(broker.said.lines().count(), 2, "{}", broker.said);
+    assert_eq!(broker.said.lines().count(), 4, "{}", broker.said);
     assert!(broker.said.contains(" WARN recovery cut "), "{}", broker.said);
     assert!(broker.said.contains(" of orders-0 at byte "), "{}", broker.said);
     broker.stop();

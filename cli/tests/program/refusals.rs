@@ -90,7 +90,7 @@ fn what_is_missing_or_too_much_is_named() {
         &["broker", "--listen", ANY],
         &["broker", "--listen", ANY, "--data"],
         &["broker", "--listen", ANY, "--data", "x", "y"],
-        &["broker", "--listen", ANY, "--listen", ANY, "--data", "x"],
+        &["broker", "--listen", ANY, "--data", "x", "--data", "y"],
         &["topics", "create", "--bootstrap", ANY],
         &["topics", "create", "a", "--partitions", "0", "--bootstrap", ANY],
         &["topics", "create", "a", "--partitions", "many", "--bootstrap", ANY],
@@ -105,8 +105,8 @@ fn what_is_missing_or_too_much_is_named() {
       `millstream topics --help` explains all of them
     exit 2
     $ millstream broker --listen 127.0.0.1:0
-    millstream: `millstream broker` lacks --data <DIR>
-      `millstream broker --help` explains all of them
+    millstream: where should the broker keep its data?
+      give --data DIR, or --config FILE with log.dirs in it
     exit 2
     $ millstream broker --listen 127.0.0.1:0 --data
     millstream: --data <DIR> needs a value
@@ -116,8 +116,8 @@ fn what_is_missing_or_too_much_is_named() {
     millstream: unknown argument y for `millstream broker`
       `millstream broker --help` explains all of them
     exit 2
-    $ millstream broker --listen 127.0.0.1:0 --listen 127.0.0.1:0 --data x
-    millstream: --listen <HOST:PORT> may be given once only
+    $ millstream broker --listen 127.0.0.1:0 --data x --data y
+    millstream: --data <DIR> may be given once only
       `millstream broker --help` explains all of them
     exit 2
     $ millstream topics create --bootstrap 127.0.0.1:0
@@ -173,12 +173,12 @@ fn misspelt_settings_are_answered_with_the_nearest() {
       write it as --set num.partitions=VALUE
     exit 2
     $ millstream broker --data DATA --listen 127.0.0.1:0 --set log.dirs=/tmp
-    millstream: --set log.dirs=/tmp: a broker started alone takes that from --data DIR
-      leave it out, and give --data DIR
+    millstream: --set log.dirs=/tmp: --data says something else
+      leave one of the two out, log.dirs or --data
     exit 2
     $ millstream broker --data DATA --listen 127.0.0.1:0 --set listeners=PLAINTEXT://127.0.0.1:9092
-    millstream: --set listeners=PLAINTEXT://127.0.0.1:9092: a broker started alone takes that from --listen HOST:PORT
-      leave it out, and give --listen HOST:PORT
+    millstream: --set listeners=PLAINTEXT://127.0.0.1:9092: --listen says something else
+      leave one of the two out, listeners or --listen
     exit 2
     ");
     assert!(content(data.path()).is_empty());

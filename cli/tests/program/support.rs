@@ -90,12 +90,16 @@ impl BrokerProcess {
     }
 
     /// Returns when it serves.
-    #[expect(clippy::zombie_processes, reason = "one that does not serve has ended, and the test with it")]
     pub fn start_on(listen: &str, data: &Path, settings: &[&str]) -> Self {
-        let mut command = command(&["broker", "--listen", listen, "--data", text(data)]);
-        for setting in settings {
-            command.args(["--set", setting]);
-        }
+        let settings = settings.iter().flat_map(|setting| ["--set", setting]);
+        let arguments: Vec<&str> = ["--listen", listen, "--data", text(data)].into_iter().chain(settings).collect();
+        Self::start_with(&arguments)
+    }
+
+    /// With these arguments; returns when it serves.
+    #[expect(clippy::zombie_processes, reason = "one that does not serve has ended, and the test with it")]
+    pub fn start_with(arguments: &[&str]) -> Self {
+        let mut command = command(&[&["broker"], arguments].concat());
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut said = String::new();
@@ -104,7 +108,7 @@ impl BrokerProcess {
             let read = stderr.read_line(&mut said).unwrap();
             assert!(read > 0, "the broker ended: {said}");
             if let Some(rest) = said[begin..].strip_prefix("millstream broker serves ") {
-                let address = rest.split(' ').next().unwrap().to_owned();
+                let address = rest.split_whitespace().next().unwrap().to_owned();
                 return Self { child, stderr, said, address };
             }
         }

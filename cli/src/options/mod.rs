@@ -39,13 +39,14 @@ pub enum Command {
     /// Serve one data directory to Kafka clients
     #[command(
         long_about = "Serves one data directory to Kafka clients, until it is told to stop by Ctrl-C or SIGTERM.\n\n\
-            The directory is made if it is not there. When the broker serves, it prints one line with its address.\n\
-            Records acknowledged with acks=all survive a power cut; --set durability=process trades that for speed,\n\
-            as Kafka does.",
+            The directory is made if it is not there. When the broker serves, it says in three lines where its data is,\n\
+            how durable it is, and where it listens. Records acknowledged with acks=all survive a power cut;\n\
+            --set durability=process trades that for speed, as Kafka does.",
         after_help = "Examples:\n  \
             millstream broker --listen 127.0.0.1:9092 --data ./data\n  \
             millstream broker --listen 0.0.0.0:9092 --advertise broker.example:9092 --data /var/lib/millstream\n  \
-            millstream broker --listen 127.0.0.1:0 --data ./data --set num.partitions=4 --set durability=process"
+            millstream broker --config server.properties --set durability=process\n  \
+            millstream broker --listen 127.0.0.1:9092 --listen LAN://0.0.0.0:9094 --advertise LAN://kafka.example:9094 --data d"
     )]
     Broker(BrokerOptions),
     /// List the record batches of log files
@@ -90,15 +91,18 @@ pub enum Command {
 /// `millstream broker`.
 #[derive(Args)]
 pub struct BrokerOptions {
-    /// Address to listen on; port 0 takes any free port
+    /// A file of broker properties by Kafka's names, such as Kafka's server.properties; the other options win over it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address to listen on, port 0 takes any free port; may be given many times, then as NAME://HOST:PORT
     #[arg(long, value_name = "HOST:PORT")]
-    pub listen: String,
+    pub listen: Vec<String>,
     /// Directory of the data; one broker at a time has it
     #[arg(long, value_name = "DIR")]
-    pub data: PathBuf,
-    /// Address that clients are told to come to, if it is not the one listened on
+    pub data: Option<PathBuf>,
+    /// Address that clients are told to come to, if not the one listened on; NAME://HOST:PORT for a certain listener
     #[arg(long, value_name = "HOST:PORT")]
-    pub advertise: Option<String>,
+    pub advertise: Vec<String>,
     /// A broker property by Kafka's name, or durability=power|process; may be given many times
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub settings: Vec<String>,
