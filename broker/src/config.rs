@@ -58,6 +58,8 @@ pub struct BrokerConfig {
     pub group_initial_rebalance_delay_ms: i32,
     /// `group.max.size`.
     pub group_max_size: i32,
+    /// `group.consumer.session.timeout.ms`.
+    pub group_consumer_session_timeout_ms: i32,
     /// `offset.metadata.max.bytes`.
     pub offset_metadata_max_bytes: i32,
     /// `offsets.commit.timeout.ms`.
@@ -205,6 +207,7 @@ impl BrokerConfig {
             group_max_session_timeout_ms: reader.int("group.max.session.timeout.ms"),
             group_initial_rebalance_delay_ms: reader.int("group.initial.rebalance.delay.ms"),
             group_max_size: reader.int("group.max.size"),
+            group_consumer_session_timeout_ms: reader.int("group.consumer.session.timeout.ms"),
             offset_metadata_max_bytes: reader.int("offset.metadata.max.bytes"),
             offsets_commit_timeout_ms: reader.int("offsets.commit.timeout.ms"),
             offsets_retention_minutes: reader.int("offsets.retention.minutes"),

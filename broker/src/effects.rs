@@ -16,6 +16,7 @@ pub const WITH_EFFECT: &[&str] = &[
     "delete.topic.enable",
     "durability",
     "fetch.max.bytes",
+    "group.consumer.session.timeout.ms",
     "group.initial.rebalance.delay.ms",
     "group.max.session.timeout.ms",
     "group.max.size",

@@ -129,7 +129,7 @@ impl World {
             let Decoded::Record(record) = decode(key, value.as_deref()).unwrap() else { panic!() };
             shard.replay(record, offset as i64, None, self.now);
         }
-        shard.loaded();
+        shard.loaded(self.now, &self.config);
         shard
     }
 

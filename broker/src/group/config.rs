@@ -1,5 +1,6 @@
 //! The settings of the group coordinator, taken from the broker's configuration.
 
+use super::consumer::config::ConsumerConfig;
 use crate::config::BrokerConfig;
 
 /// How long a JoinGroup of a new member may wait before the member is dropped, as in Kafka.
@@ -26,6 +27,8 @@ pub struct GroupConfig {
     pub retention_check_interval_ms: i64,
     /// `offsets.commit.timeout.ms`: how long an answer waits for its record to be durable.
     pub commit_timeout_ms: i64,
+    /// Those of consumer groups.
+    pub consumer: ConsumerConfig,
 }
 
 impl Default for GroupConfig {
@@ -41,6 +44,7 @@ impl Default for GroupConfig {
             offsets_retention_ms: 7 * 24 * 60 * 60 * 1000,
             retention_check_interval_ms: 600_000,
             commit_timeout_ms: 5_000,
+            consumer: ConsumerConfig::default(),
         }
     }
 }
@@ -57,6 +61,7 @@ impl From<&BrokerConfig> for GroupConfig {
             offsets_retention_ms: i64::from(config.offsets_retention_minutes) * 60_000,
             retention_check_interval_ms: config.offsets_retention_check_interval_ms.max(1),
             commit_timeout_ms: i64::from(config.offsets_commit_timeout_ms.max(1)),
+            consumer: config.into(),
         }
     }
 }

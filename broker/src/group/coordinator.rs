@@ -201,7 +201,7 @@ impl Inner {
     ) -> Result<R, ErrorCode> {
         let mut state = cell.state.lock();
         if !state.loaded {
-            state.shard = load(environment.as_ref(), cell.partition, now).map_err(answer_code)?;
+            state.shard = load(environment.as_ref(), cell.partition, now, &self.config).map_err(answer_code)?;
             state.loaded = true;
         }
         let mut session = Session { state: &mut state, cell, inner: self, environment, now };
@@ -413,11 +413,16 @@ fn encode_batch(output: &Output, now: Now) -> Result<Bytes, ErrorCode> {
 }
 
 /// Reads a whole shard from its log.
-fn load(environment: &dyn GroupEnvironment, partition: PartitionId, now: Now) -> Result<Shard, ErrorCode> {
+fn load(
+    environment: &dyn GroupEnvironment,
+    partition: PartitionId,
+    now: Now,
+    config: &GroupConfig,
+) -> Result<Shard, ErrorCode> {
     let mut shard = Shard::default();
     let read = |from| environment.read(partition, from);
     shards::replay_all(OFFSETS_TOPIC, partition, read, |batch| replay_batch(&mut shard, batch, now))?;
-    shard.loaded();
+    shard.loaded(now, config);
     Ok(shard)
 }
 
@@ -450,7 +455,11 @@ pub fn replay_batch(shard: &mut Shard, batch: &RecordBatch, now: Now) {
         match decode(record.key.unwrap_or_default(), record.value) {
             Ok(Decoded::Record(record_read)) => shard.replay(record_read, record.offset, producer, now),
             Ok(Decoded::Other { key_type }) => {
-                tracing::debug!(key_type, offset = record.offset, "a record of another kind of group is left out");
+                tracing::debug!(
+                    key_type,
+                    offset = record.offset,
+                    "a record of a kind of group that is not known is left out"
+                );
             }
             Err(error) => skip(record.offset, &error),
         }

@@ -1,7 +1,8 @@
 //! The group coordinator: groups, their members and their committed offsets, kept in `__consumer_offsets`.
 //!
-//! From the inside out: [`records`] is the layout on disk; [`classic`] (with `join`, `rebalance`, [`member`]) one group and
-//! [`offsets`] its offsets; [`shard`] all groups of one partition of `__consumer_offsets`, still a pure state machine:
+//! From the inside out: [`records`] (of `layout`'s fields) is the layout on disk; [`classic`] (with `join`, `rebalance`, [`member`])
+//! and [`consumer`] are one group each of their kind, [`kind`] is what all kinds have in common, [`offsets`] a group's offsets;
+//! [`shard`] is all groups of one partition of `__consumer_offsets`, still a pure state machine:
 //! (state, request, now) gives records and answers ([`output`]), replaying the records gives the state. Only
 //! [`coordinator`] appends, reads, locks and answers requests, and what it needs of the broker is [`environment`];
 //! [`service`] joins the two.
@@ -12,9 +13,12 @@
 
 pub mod classic;
 pub mod config;
+pub mod consumer;
 pub mod coordinator;
 pub mod environment;
 mod join;
+pub mod kind;
+mod layout;
 pub mod member;
 pub mod offsets;
 pub mod output;

@@ -1,8 +1,10 @@
-//! Keys and values of `__consumer_offsets`, in Kafka's layouts: committed offsets and classic groups.
+//! Keys and values of `__consumer_offsets`, in Kafka's layouts: which of them is whose, and those of committed
+//! offsets and classic groups.
 //!
 //! A key is an `int16` type and its fields; a value is an `int16` version and its fields; no value is a tombstone.
 //! Written are the versions that Kafka 4.3 writes: offsets v4 (v1 when the commit carries an expiry of its own), groups
-//! v3. Read are all versions. Key types of other kinds of groups are reported as [`Decoded::Other`] and left alone.
+//! v3. Read are all versions. The records of consumer groups are [`super::consumer::records`]'s; key types of kinds of groups that
+//! are not known are reported as [`Decoded::Other`] and left alone.
 //!
 //! Invariant: what [`GroupRecord::encode`] writes, [`decode`] gives back unchanged. Input is never trusted: a record cut
 //! short or with a length beyond its end is an error, and nothing is allocated from a declared length alone.
@@ -13,44 +15,13 @@ use base::{Offset, PartitionId, Timestamp};
 use bytes::Bytes;
 use uuid::Uuid;
 
+use super::consumer::records::ConsumerRecord;
+pub use super::layout::GroupRecordError;
+use super::layout::{Reader, Writer};
+
 const LEGACY_OFFSET_KEY: i16 = 0;
 const OFFSET_KEY: i16 = 1;
 const GROUP_KEY: i16 = 2;
-
-/// Why a record of `__consumer_offsets` could not be read or written.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum GroupRecordError {
-    /// The bytes end before the field does.
-    #[error("{field} is cut short")]
-    Truncated {
-        /// Name of the field.
-        field: &'static str,
-    },
-    /// The field's content is not allowed.
-    #[error("{field} is invalid: {reason}")]
-    Invalid {
-        /// Name of the field.
-        field: &'static str,
-        /// What is wrong.
-        reason: &'static str,
-    },
-    /// A value version newer than the ones known.
-    #[error("{kind} value has unknown version {version}")]
-    UnknownVersion {
-        /// `offset` or `group`.
-        kind: &'static str,
-        /// The version found.
-        version: i16,
-    },
-    /// A string or byte array that the layout has no room for.
-    #[error("{field} is too long: {size} bytes")]
-    TooLong {
-        /// Name of the field.
-        field: &'static str,
-        /// Its size in bytes.
-        size: usize,
-    },
-}
 
 /// One committed offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,6 +99,13 @@ pub enum GroupRecord {
         /// The group's state; `None` removes it.
         value: Option<GroupValue>,
     },
+    /// A part of a consumer group, or its removal.
+    Consumer {
+        /// The group.
+        group: Arc<str>,
+        /// Which part, and what it is now.
+        record: ConsumerRecord,
+    },
 }
 
 /// What a record of `__consumer_offsets` is.
@@ -135,7 +113,7 @@ pub enum GroupRecord {
 pub enum Decoded {
     /// A record of this coordinator.
     Record(GroupRecord),
-    /// A record of another kind of group (consumer, share, streams).
+    /// A record of a kind of group that is not known.
     Other {
         /// Type of the key.
         key_type: i16,
@@ -162,6 +140,10 @@ impl GroupRecord {
                 key.string("group", group)?;
                 Ok((key.0, value.as_ref().map(encode_group).transpose()?))
             }
+            GroupRecord::Consumer { group, record } => {
+                let value = record.encode(group, &mut key)?;
+                Ok((key.0, value))
+            }
         }
     }
 }
@@ -181,7 +163,10 @@ pub fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Decoded, GroupRecordEr
             value: value.map(decode_offset).transpose()?,
         },
         GROUP_KEY => GroupRecord::Group { group: key.string("group")?, value: value.map(decode_group).transpose()? },
-        key_type => return Ok(Decoded::Other { key_type }),
+        key_type => match ConsumerRecord::decode(key_type, &mut key, value)? {
+            Some((group, record)) => GroupRecord::Consumer { group, record },
+            None => return Ok(Decoded::Other { key_type }),
+        },
     };
     key.end("key")?;
     Ok(Decoded::Record(record))
@@ -315,172 +300,4 @@ fn decode_group(bytes: &[u8]) -> Result<GroupValue, GroupRecordError> {
     }
     input.end("group value")?;
     Ok(GroupValue { protocol_type, generation, protocol, leader, state_timestamp, members })
-}
-
-#[derive(Default)]
-struct Writer(Vec<u8>);
-
-impl Writer {
-    fn i16(&mut self, value: i16) {
-        self.0.extend_from_slice(&value.to_be_bytes());
-    }
-
-    fn i32(&mut self, value: i32) {
-        self.0.extend_from_slice(&value.to_be_bytes());
-    }
-
-    fn i64(&mut self, value: i64) {
-        self.0.extend_from_slice(&value.to_be_bytes());
-    }
-
-    fn length(&mut self, field: &'static str, size: usize) -> Result<(), GroupRecordError> {
-        self.i32(i32::try_from(size).map_err(|_| GroupRecordError::TooLong { field, size })?);
-        Ok(())
-    }
-
-    fn string(&mut self, field: &'static str, text: &str) -> Result<(), GroupRecordError> {
-        let size = i16::try_from(text.len()).map_err(|_| GroupRecordError::TooLong { field, size: text.len() })?;
-        self.i16(size);
-        self.0.extend_from_slice(text.as_bytes());
-        Ok(())
-    }
-
-    fn nullable_string(&mut self, field: &'static str, text: Option<&str>) -> Result<(), GroupRecordError> {
-        match text {
-            Some(text) => self.string(field, text),
-            None => {
-                self.i16(-1);
-                Ok(())
-            }
-        }
-    }
-
-    fn varint(&mut self, mut value: u32) {
-        while value >= 0x80 {
-            self.0.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
-    }
-
-    fn compact_string(&mut self, text: &str) {
-        // Metadata is bounded by `offset.metadata.max.bytes`, far below 2^32.
-        self.varint(text.len() as u32 + 1);
-        self.0.extend_from_slice(text.as_bytes());
-    }
-}
-
-/// Reads fields off the front of a slice.
-pub(super) struct Reader<'a> {
-    /// What is left.
-    pub(super) bytes: &'a [u8],
-}
-
-impl<'a> Reader<'a> {
-    pub(super) fn take(&mut self, field: &'static str, size: usize) -> Result<&'a [u8], GroupRecordError> {
-        let (head, rest) = self.bytes.split_at_checked(size).ok_or(GroupRecordError::Truncated { field })?;
-        self.bytes = rest;
-        Ok(head)
-    }
-
-    fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], GroupRecordError> {
-        self.take(field, N)?.try_into().map_err(|_| GroupRecordError::Truncated { field })
-    }
-
-    pub(super) fn i16(&mut self, field: &'static str) -> Result<i16, GroupRecordError> {
-        self.array(field).map(i16::from_be_bytes)
-    }
-
-    pub(super) fn i32(&mut self, field: &'static str) -> Result<i32, GroupRecordError> {
-        self.array(field).map(i32::from_be_bytes)
-    }
-
-    fn i64(&mut self, field: &'static str) -> Result<i64, GroupRecordError> {
-        self.array(field).map(i64::from_be_bytes)
-    }
-
-    pub(super) fn length(&mut self, field: &'static str) -> Result<usize, GroupRecordError> {
-        usize::try_from(self.i32(field)?).map_err(|_| GroupRecordError::Invalid { field, reason: "negative length" })
-    }
-
-    fn text(&mut self, field: &'static str, size: usize) -> Result<Arc<str>, GroupRecordError> {
-        let bytes = self.take(field, size)?;
-        let text = std::str::from_utf8(bytes).map_err(|_| GroupRecordError::Invalid { field, reason: "not UTF-8" })?;
-        Ok(Arc::from(text))
-    }
-
-    pub(super) fn nullable_string(&mut self, field: &'static str) -> Result<Option<Arc<str>>, GroupRecordError> {
-        match self.i16(field)? {
-            -1 => Ok(None),
-            size => {
-                let size = usize::try_from(size)
-                    .map_err(|_| GroupRecordError::Invalid { field, reason: "negative length" })?;
-                self.text(field, size).map(Some)
-            }
-        }
-    }
-
-    pub(super) fn string(&mut self, field: &'static str) -> Result<Arc<str>, GroupRecordError> {
-        self.nullable_string(field)?.ok_or(GroupRecordError::Invalid { field, reason: "null" })
-    }
-
-    fn varint(&mut self, field: &'static str) -> Result<u32, GroupRecordError> {
-        let mut value = 0u32;
-        for shift in (0..35).step_by(7) {
-            let [byte] = self.array(field)?;
-            if shift == 28 && byte > 0x0f {
-                break;
-            }
-            value |= u32::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(GroupRecordError::Invalid { field, reason: "varint longer than 32 bits" })
-    }
-
-    fn nullable_compact_length(&mut self, field: &'static str) -> Result<Option<usize>, GroupRecordError> {
-        Ok(self.varint(field)?.checked_sub(1).map(|size| size as usize))
-    }
-
-    fn compact_length(&mut self, field: &'static str) -> Result<usize, GroupRecordError> {
-        self.nullable_compact_length(field)?.ok_or(GroupRecordError::Invalid { field, reason: "null" })
-    }
-
-    fn compact_string(&mut self, field: &'static str) -> Result<Arc<str>, GroupRecordError> {
-        let size = self.compact_length(field)?;
-        self.text(field, size)
-    }
-
-    fn either_nullable(&mut self, field: &'static str, flexible: bool) -> Result<Option<Arc<str>>, GroupRecordError> {
-        if !flexible {
-            return self.nullable_string(field);
-        }
-        self.nullable_compact_length(field)?.map(|size| self.text(field, size)).transpose()
-    }
-
-    fn either_bytes(&mut self, field: &'static str, flexible: bool) -> Result<Bytes, GroupRecordError> {
-        let size = if flexible { self.compact_length(field)? } else { self.length(field)? };
-        self.take(field, size).map(Bytes::copy_from_slice)
-    }
-
-    fn tags(
-        &mut self,
-        mut visit: impl FnMut(u32, &[u8]) -> Result<(), GroupRecordError>,
-    ) -> Result<(), GroupRecordError> {
-        for _ in 0..self.varint("tag count")? {
-            let tag = self.varint("tag")?;
-            let size = self.varint("tag size")? as usize;
-            visit(tag, self.take("tag content", size)?)?;
-        }
-        Ok(())
-    }
-
-    fn end(&self, field: &'static str) -> Result<(), GroupRecordError> {
-        if self.bytes.is_empty() {
-            Ok(())
-        } else {
-            Err(GroupRecordError::Invalid { field, reason: "bytes after its end" })
-        }
-    }
 }

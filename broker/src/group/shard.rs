@@ -5,108 +5,36 @@
 //! states goes ahead of the log, and what is read of it after a restart is its last completed generation.
 //! Knows no log, no clock and no wire format.
 //!
-//! Invariant: after every record is stored, replaying them gives the same offsets, and the same members, leader,
-//! protocol and assignments for every group that is empty or stable.
+//! Invariant: after every record is stored, replaying them gives the same offsets, the same members, leader, protocol and
+//! assignments for every classic group that is empty or stable, and all of every consumer group but its timers.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use base::hash::HashMap;
-use base::{Now, Offset, PartitionId, ProducerId, Timestamp};
+use base::{Now, Offset, PartitionId, ProducerId};
 use protocol::api::ErrorCode;
 use uuid::Uuid;
 
-use super::classic::{ClassicGroup, Join, State, Sync};
+use super::classic::{Join, State, Sync};
 use super::config::GroupConfig;
-use super::offsets::Offsets;
+use super::consumer::records::ConsumerRecord;
+pub use super::kind::Group;
 use super::output::{Continuation, InTransaction, JoinAnswer, Output, SyncAnswer};
-use super::records::{GroupRecord, GroupValue, OffsetValue};
+use super::records::{GroupRecord, OffsetValue};
 
-/// A group with its offsets.
-#[derive(Clone, Debug)]
-pub struct Group {
-    /// Members and generations.
-    pub classic: ClassicGroup,
-    /// Committed offsets.
-    pub offsets: Offsets,
-    /// The earliest entry of the shard's timers for this group.
-    timer: Option<i64>,
-    /// A record of the group itself (not only of offsets) is in the log, or on its way there.
-    written: bool,
-}
+mod commit;
+mod replay;
+mod retention;
 
-impl Group {
-    fn new(classic: ClassicGroup) -> Self {
-        Self { classic, offsets: Offsets::default(), timer: None, written: false }
-    }
-}
-
-/// Who commits offsets, and for how long.
-#[derive(Clone, Debug)]
-pub struct Committer {
-    /// The group.
-    pub group: Arc<str>,
-    /// The member's id; empty for a consumer without membership.
-    pub member_id: Arc<str>,
-    /// `group.instance.id`.
-    pub instance_id: Option<Arc<str>>,
-    /// The member's generation; -1 without membership.
-    pub generation: i32,
-    /// When the offsets expire, for old clients that say so.
-    pub expire_timestamp: Option<Timestamp>,
-    /// The client knows `GROUP_ID_NOT_FOUND` (v9+).
-    pub knows_group_not_found: bool,
-}
-
-/// One offset to commit.
-#[derive(Clone, Debug)]
-pub struct Commit {
-    /// The topic.
-    pub topic: Arc<str>,
-    /// Its id; nil when unknown.
-    pub topic_id: Uuid,
-    /// The partition.
-    pub partition: PartitionId,
-    /// The offset, as given.
-    pub offset: Offset,
-    /// Leader epoch of the last record consumed, or -1.
-    pub leader_epoch: i32,
-    /// What the client attaches.
-    pub metadata: Arc<str>,
-}
-
-impl Commit {
-    fn into_record(self, committer: &Committer, now: Now) -> GroupRecord {
-        GroupRecord::Offset {
-            group: Arc::clone(&committer.group),
-            topic: self.topic,
-            partition: self.partition,
-            value: Some(OffsetValue {
-                offset: self.offset,
-                leader_epoch: self.leader_epoch,
-                metadata: self.metadata,
-                commit_timestamp: now.wall_ms,
-                expire_timestamp: committer.expire_timestamp,
-                topic_id: self.topic_id,
-            }),
-        }
-    }
-}
-
-/// A shard's state that a replay must give back: see the invariant above.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupImage {
-    /// The group, unless it is between generations.
-    pub group: Option<GroupValue>,
-    /// Its offsets.
-    pub offsets: Vec<(Arc<str>, PartitionId, OffsetValue)>,
-}
+pub use commit::{Commit, Committer};
+pub use replay::{GroupImage, KindImage};
 
 /// The groups of one partition of `__consumer_offsets`.
 #[derive(Clone, Debug, Default)]
 pub struct Shard {
     groups: HashMap<Arc<str>, Group>,
-    /// When which group wants [`ClassicGroup::expire`]; may be too early, never too late.
+    /// When which group wants [`super::kind::Kind::expire`]; may be too early, never too late.
     timers: BTreeSet<(i64, Arc<str>)>,
     /// Offsets committed in transactions that are still open, with their positions in the log.
     transactions: HashMap<ProducerId, Vec<(Offset, GroupRecord)>>,
@@ -126,7 +54,7 @@ impl Shard {
 
     fn schedule(&mut self, id: &Arc<str>) {
         let Some(group) = self.groups.get_mut(id) else { return };
-        let Some(at) = group.classic.next_deadline() else { return };
+        let Some(at) = group.kind.next_deadline() else { return };
         if group.timer.is_some_and(|known| known <= at) {
             return;
         }
@@ -138,7 +66,7 @@ impl Shard {
 
     fn note_written(&mut self, out: &Output) {
         for record in &out.records {
-            if let GroupRecord::Group { group, value: Some(_) } = record
+            if let GroupRecord::Group { group, value: Some(_) } | GroupRecord::Consumer { group, .. } = record
                 && let Some(group) = self.groups.get_mut(group)
             {
                 group.written = true;
@@ -155,22 +83,33 @@ impl Shard {
             out.joins.push((join.ticket, JoinAnswer::error(ErrorCode::InvalidSessionTimeout, join.member_id)));
             return out;
         }
-        let created = !self.groups.contains_key(id);
+        // An empty group of another kind becomes a classic one, and keeps its offsets.
+        let created = self.groups.get(id).is_none_or(|group| group.classic().is_none() && group.kind.is_vacant());
         if created && !join.member_id.is_empty() {
             out.joins.push((join.ticket, JoinAnswer::error(ErrorCode::UnknownMemberId, join.member_id)));
             return out;
         }
-        let group =
-            self.groups.entry(Arc::clone(id)).or_insert_with(|| Group::new(ClassicGroup::new(Arc::clone(id), now)));
-        let empty = created.then(|| group.classic.record(group.classic.to_value()));
-        group.classic.join(join, now, config, &mut out);
-        if created && group.classic.state() == State::Empty && !group.classic.has_pending_members() {
+        let mut before = if created { self.groups.remove(id) } else { None };
+        let group = self.groups.entry(Arc::clone(id)).or_insert_with(|| Group::simple(id, now));
+        let Some(classic) = group.classic_mut() else {
+            out.joins.push((join.ticket, JoinAnswer::error(ErrorCode::InconsistentGroupProtocol, join.member_id)));
+            return out;
+        };
+        let empty = created.then(|| classic.record(classic.to_value()));
+        classic.join(join, now, config, &mut out);
+        if created && classic.state() == State::Empty && !classic.has_pending_members() {
             // Refused: no trace of it.
             self.groups.remove(id);
+            self.groups.extend(before.map(|before| (Arc::clone(id), before)));
             return out;
         }
         if out.records.is_empty() {
             out.records.extend(empty);
+        }
+        if let Some(before) = &mut before {
+            group.offsets = std::mem::take(&mut before.offsets);
+            group.timer = before.timer;
+            out.records.splice(0..0, before.kind.removals(id));
         }
         self.note_written(&out);
         self.schedule(id);
@@ -180,8 +119,8 @@ impl Shard {
     /// SyncGroup of group `id`.
     pub fn sync(&mut self, id: &Arc<str>, sync: Sync, now: Now) -> Output {
         let mut out = Output::default();
-        match self.groups.get_mut(id) {
-            Some(group) => group.classic.sync(sync, now, &mut out),
+        match self.groups.get_mut(id).and_then(Group::classic_mut) {
+            Some(group) => group.sync(sync, now, &mut out),
             None => out.syncs.push((sync.ticket, SyncAnswer::error(ErrorCode::UnknownMemberId))),
         }
         self.note_written(&out);
@@ -197,8 +136,8 @@ impl Shard {
         generation: i32,
         now: Now,
     ) -> Result<(), ErrorCode> {
-        let group = self.groups.get_mut(id).ok_or(ErrorCode::UnknownMemberId)?;
-        group.classic.heartbeat(member_id, instance_id, generation, now)
+        let group = self.groups.get_mut(id).and_then(Group::classic_mut).ok_or(ErrorCode::UnknownMemberId)?;
+        group.heartbeat(member_id, instance_id, generation, now)
     }
 
     /// LeaveGroup: one result per member, in their order.
@@ -210,77 +149,13 @@ impl Shard {
         config: &GroupConfig,
     ) -> (Vec<ErrorCode>, Output) {
         let mut out = Output::default();
-        let Some(group) = self.groups.get_mut(id) else {
+        let Some(group) = self.groups.get_mut(id).and_then(Group::classic_mut) else {
             return (vec![ErrorCode::UnknownMemberId; leaving.len()], out);
         };
-        let results = group.classic.leave(leaving, now, config, &mut out);
+        let results = group.leave(leaving, now, config, &mut out);
         self.note_written(&out);
         self.schedule(id);
         (results, out)
-    }
-
-    /// OffsetCommit: all of `commits`, in one batch. They are read back once stored.
-    ///
-    /// # Errors
-    /// When the group does not take them from this committer.
-    pub fn commit(&mut self, committer: &Committer, commits: Vec<Commit>, now: Now) -> Result<Output, ErrorCode> {
-        let known =
-            if committer.knows_group_not_found { ErrorCode::GroupIdNotFound } else { ErrorCode::IllegalGeneration };
-        let mut out = Output::default();
-        let Some(group) = self.group_for_commit(committer, known, !commits.is_empty(), now)? else { return Ok(out) };
-        let (member_id, instance_id) = (&committer.member_id, committer.instance_id.as_deref());
-        group.classic.check_commit(member_id, instance_id, committer.generation, now)?;
-        for commit in commits {
-            group.offsets.begin(&commit.topic, commit.partition);
-            out.records.push(commit.into_record(committer, now));
-        }
-        out.continuation = Some(Continuation::Apply);
-        Ok(out)
-    }
-
-    /// TxnOffsetCommit: all of `commits`, in one batch of the transaction. They are read back once that is committed.
-    ///
-    /// # Errors
-    /// When the group does not take them from this committer.
-    pub fn commit_in_transaction(
-        &mut self,
-        committer: &Committer,
-        transaction: InTransaction,
-        commits: Vec<Commit>,
-        now: Now,
-    ) -> Result<Output, ErrorCode> {
-        let unknown = ErrorCode::IllegalGeneration;
-        let mut out = Output::default();
-        let Some(group) = self.group_for_commit(committer, unknown, !commits.is_empty(), now)? else { return Ok(out) };
-        let (member_id, instance_id) = (&committer.member_id, committer.instance_id.as_deref());
-        group.classic.check_transactional_commit(member_id, instance_id, committer.generation, now)?;
-        for commit in commits {
-            group.offsets.begin_pending(&commit.topic, commit.partition);
-            out.records.push(commit.into_record(committer, now));
-        }
-        out.transaction = Some(transaction);
-        out.continuation = Some(Continuation::Pending);
-        Ok(out)
-    }
-
-    /// The group of a commit; one without members is made by its first commit.
-    fn group_for_commit(
-        &mut self,
-        committer: &Committer,
-        unknown: ErrorCode,
-        creates: bool,
-        now: Now,
-    ) -> Result<Option<&mut Group>, ErrorCode> {
-        let id = &committer.group;
-        if !self.groups.contains_key(id) {
-            if committer.generation >= 0 {
-                return Err(unknown);
-            }
-            if creates {
-                self.groups.insert(Arc::clone(id), Group::new(ClassicGroup::new(Arc::clone(id), now)));
-            }
-        }
-        Ok(self.groups.get_mut(id))
     }
 
     /// The end of a producer's transaction, to be written as `transaction` says.
@@ -295,14 +170,10 @@ impl Shard {
     /// `GroupIdNotFound`, or `NonEmptyGroup` while it has members.
     pub fn delete_group(&mut self, id: &Arc<str>) -> Result<Output, ErrorCode> {
         let group = self.groups.get_mut(id).ok_or(ErrorCode::GroupIdNotFound)?;
-        match group.classic.state() {
-            State::Dead => return Err(ErrorCode::GroupIdNotFound),
-            State::Empty => {}
-            _ => return Err(ErrorCode::NonEmptyGroup),
-        }
+        group.kind.check_deletable()?;
         let mut records = group.offsets.removals(id, |_, _, _| true);
-        records.push(GroupRecord::Group { group: Arc::clone(id), value: None });
-        group.classic.set_dead(true);
+        records.extend(group.kind.removals(id));
+        group.kind.set_dead(true);
         Ok(self.removal(records))
     }
 
@@ -316,13 +187,8 @@ impl Shard {
         partitions: &[(Arc<str>, PartitionId)],
     ) -> Result<(Vec<ErrorCode>, Output), ErrorCode> {
         let group = self.groups.get(id).ok_or(ErrorCode::GroupIdNotFound)?;
-        match group.classic.state() {
-            State::Dead => return Err(ErrorCode::GroupIdNotFound),
-            State::Empty => {}
-            _ if group.classic.is_consumer() => {}
-            _ => return Err(ErrorCode::NonEmptyGroup),
-        }
-        let subscribed = |topic: &str| group.classic.is_subscribed(topic);
+        group.kind.check_offsets_deletable()?;
+        let subscribed = |topic: &str| group.kind.is_subscribed(topic);
         let results = partitions
             .iter()
             .map(|(topic, _)| if subscribed(topic) { ErrorCode::GroupSubscribedToTopic } else { ErrorCode::None })
@@ -396,8 +262,8 @@ impl Shard {
                     }
                     Continuation::Apply | Continuation::Pending | Continuation::End { .. } => return out,
                 };
-                if let Some(group) = self.groups.get_mut(&id) {
-                    group.classic.stored(continuation, result.map(|_| ()), now, config, &mut out);
+                if let Some(group) = self.groups.get_mut(&id).and_then(Group::classic_mut) {
+                    group.stored(continuation, result.map(|_| ()), now, config, &mut out);
                     self.note_written(&out);
                     self.schedule(&id);
                 }
@@ -415,15 +281,17 @@ impl Shard {
                     let stored = result.ok().map(|first| (first + index as Offset, value));
                     group.offsets.finish(&topic, partition, stored);
                 }
-                GroupRecord::Group { group: id, value: None } => match result {
+                GroupRecord::Group { group: id, value: None }
+                | GroupRecord::Consumer { group: id, record: ConsumerRecord::Group(None) } => match result {
                     Ok(_) => self.remove_group(&id),
                     Err(_) => {
                         if let Some(group) = self.groups.get_mut(&id) {
-                            group.classic.set_dead(false);
+                            group.kind.set_dead(false);
                         }
                     }
                 },
-                GroupRecord::Group { value: Some(_), .. } => {}
+                // The parts of a group go with its own record.
+                GroupRecord::Group { value: Some(_), .. } | GroupRecord::Consumer { .. } => {}
             }
         }
     }
@@ -463,7 +331,7 @@ impl Shard {
             let Some(group) = self.groups.get_mut(&id) else { continue };
             group.timer = None;
             let mut out = Output::default();
-            group.classic.expire(now, config, &mut out);
+            group.kind.expire(now, config, &mut out);
             self.note_written(&out);
             if out != Output::default() {
                 outputs.push(out);
@@ -485,127 +353,4 @@ impl Shard {
     pub fn next_wake(&self) -> Option<i64> {
         self.timers.first().map(|(at, _)| *at).into_iter().chain(self.next_retention_check).min()
     }
-
-    fn expire_offsets(&mut self, now: Timestamp, retention_ms: i64) -> Vec<Output> {
-        let mut all = Vec::new();
-        for (id, group) in &mut self.groups {
-            let records = expired_offsets(id, group, now, retention_ms);
-            let classic = &mut group.classic;
-            let everything_goes = group.offsets.removals(id, |_, _, _| true).len() == records.len();
-            let idle = classic.state() == State::Empty && !classic.has_pending_members();
-            let mut records = records;
-            if idle && everything_goes && !group.offsets.has_open_commits() {
-                records.push(GroupRecord::Group { group: Arc::clone(id), value: None });
-                classic.set_dead(true);
-            }
-            if !records.is_empty() {
-                all.push(records);
-            }
-        }
-        all.into_iter().map(|records| self.removal(records)).collect()
-    }
-
-    /// A record of the log, read at start. `producer` is given for a batch of a transaction, whose offsets count once
-    /// the transaction commits.
-    pub fn replay(&mut self, record: GroupRecord, log_offset: Offset, producer: Option<ProducerId>, now: Now) {
-        match record {
-            GroupRecord::Offset { group: id, topic, partition, value } => {
-                if value.is_none() && !self.groups.contains_key(&id) {
-                    return;
-                }
-                let group = self
-                    .groups
-                    .entry(Arc::clone(&id))
-                    .or_insert_with(|| Group::new(ClassicGroup::new(Arc::clone(&id), now)));
-                if let Some(producer) = producer {
-                    group.offsets.begin_pending(&topic, partition);
-                    let record = GroupRecord::Offset { group: id, topic, partition, value };
-                    self.transactions.entry(producer).or_default().push((log_offset, record));
-                    return;
-                }
-                group.offsets.apply(&topic, partition, log_offset, value);
-                if group.offsets.is_empty() && !group.written {
-                    self.groups.remove(&id);
-                }
-            }
-            GroupRecord::Group { group: id, value: Some(value) } => {
-                let offsets = self.groups.remove(&id).map(|group| group.offsets).unwrap_or_default();
-                let classic = ClassicGroup::from_value(Arc::clone(&id), &value, now);
-                self.groups.insert(id, Group { classic, offsets, timer: None, written: true });
-            }
-            GroupRecord::Group { group: id, value: None } => {
-                let offsets = self.groups.remove(&id).map(|group| group.offsets).unwrap_or_default();
-                if !offsets.is_empty() {
-                    let classic = ClassicGroup::new(Arc::clone(&id), now);
-                    self.groups.insert(id, Group { classic, offsets, timer: None, written: false });
-                }
-            }
-        }
-    }
-
-    /// The end of a producer's transaction: its offsets count (`commit`), or are dropped.
-    pub fn replay_marker(&mut self, producer: ProducerId, commit: bool) {
-        for (log_offset, record) in self.transactions.remove(&producer).unwrap_or_default() {
-            self.end_pending(log_offset, record, commit);
-        }
-    }
-
-    fn end_pending(&mut self, log_offset: Offset, record: GroupRecord, commit: bool) {
-        let GroupRecord::Offset { group: id, topic, partition, value } = record else { return };
-        let Some(group) = self.groups.get_mut(&id) else { return };
-        group.offsets.finish_pending(&topic, partition, log_offset, value.filter(|_| commit));
-        let unused = group.classic.state() == State::Empty && !group.classic.has_pending_members();
-        if group.offsets.is_empty() && !group.written && unused {
-            self.groups.remove(&id);
-        }
-    }
-
-    /// All records have been replayed: starts the sessions of the members.
-    pub fn loaded(&mut self) {
-        let ids: Vec<Arc<str>> = self.groups.keys().cloned().collect();
-        for id in ids {
-            self.schedule(&id);
-        }
-    }
-
-    /// What a replay of the log must give back.
-    pub fn image(&self) -> std::collections::BTreeMap<Arc<str>, GroupImage> {
-        let mut image = std::collections::BTreeMap::new();
-        for (id, group) in &self.groups {
-            let offsets: Vec<_> = group
-                .offsets
-                .iter()
-                .map(|(topic, partition, value)| (Arc::clone(topic), partition, value.clone()))
-                .collect();
-            let settled = group.written && matches!(group.classic.state(), State::Empty | State::Stable);
-            let group = settled.then(|| GroupValue { state_timestamp: 0, ..group.classic.to_value() });
-            if group.is_some() || !offsets.is_empty() {
-                image.insert(Arc::clone(id), GroupImage { group, offsets });
-            }
-        }
-        image
-    }
-}
-
-/// Removals of the offsets of `group` that have lived their time, by the rules for its kind of use.
-fn expired_offsets(id: &Arc<str>, group: &Group, now: Timestamp, retention_ms: i64) -> Vec<GroupRecord> {
-    let classic = &group.classic;
-    let expired = |value: &OffsetValue, base| Offsets::is_expired(value, base, now, retention_ms);
-    group.offsets.removals(id, |topic, partition, value| {
-        let Some(value) = value else { return false };
-        if group.offsets.is_pending(topic, partition) {
-            return false;
-        }
-        match (classic.protocol_type(), classic.state()) {
-            // Never had members: counted from the commit.
-            (None, _) => expired(value, value.commit_timestamp),
-            // Counted from the moment when the last member left.
-            (Some(_), State::Empty) => expired(value, classic.state_timestamp.unwrap_or(value.commit_timestamp)),
-            // Members at work: only what none of them reads.
-            (Some(_), State::Stable) if classic.is_consumer() => {
-                !classic.is_subscribed(topic) && expired(value, value.commit_timestamp)
-            }
-            _ => false,
-        }
-    })
 }

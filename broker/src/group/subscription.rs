@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::records::{GroupRecordError, Reader};
+use super::layout::{GroupRecordError, Reader};
 
 /// Protocol type of members that carry this metadata.
 pub const CONSUMER_PROTOCOL_TYPE: &str = "consumer";

@@ -1,4 +1,5 @@
-//! DescribeGroups: state and members of groups. An unknown group is `Dead`; from version 6 on also an error.
+//! DescribeGroups: state and members of groups. An unknown group is `Dead`; from version 6 on also an error. So is one
+//! that is not classic: other kinds have requests of their own.
 
 use protocol::api::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use protocol::api::messages::{DescribeGroupsRequest, DescribeGroupsResponse, GroupId};
@@ -7,6 +8,7 @@ use protocol::api::{ErrorCode, Response, StrBytes};
 use super::group_support::{ALL_GROUP_OPERATIONS, wire};
 use crate::dispatch::{Outcome, RequestContext};
 use crate::group::classic::{ClassicGroup, State};
+use crate::group::kind::Group;
 use crate::group::service::GroupAccess;
 
 pub(crate) fn serve(access: &GroupAccess, context: &RequestContext, request: DescribeGroupsRequest) -> Outcome {
@@ -14,17 +16,18 @@ pub(crate) fn serve(access: &GroupAccess, context: &RequestContext, request: Des
         if context.version >= 3 && request.include_authorized_operations { ALL_GROUP_OPERATIONS } else { i32::MIN };
     let groups = request.groups.into_iter().map(|id| {
         let described = access.coordinator.with_group(&access.environment, &id, context.now, |session| {
-            session
-                .shard()
-                .group(&id)
-                .map(|group| describe(&group.classic))
-                .unwrap_or_else(|| unknown(context.version, &id))
+            let group = session.shard().group(&id);
+            match group.map(Group::classic) {
+                Some(Some(group)) => describe(group),
+                Some(None) => unknown(context.version, format!("Group {} is not a classic group.", id.as_str())),
+                None => unknown(context.version, not_found(&id)),
+            }
         });
         let described = match described {
             Ok(described) => described,
             // Nothing was ever committed here: no such group.
             Err(ErrorCode::CoordinatorNotAvailable) if access.environment.offsets_partitions().is_none() => {
-                unknown(context.version, &id)
+                unknown(context.version, not_found(&id))
             }
             Err(error) => DescribedGroup::default().with_error_code(error.code()),
         };
@@ -33,14 +36,16 @@ pub(crate) fn serve(access: &GroupAccess, context: &RequestContext, request: Des
     Response::from(DescribeGroupsResponse::default().with_groups(groups.collect())).into()
 }
 
-fn unknown(version: i16, id: &GroupId) -> DescribedGroup {
+fn not_found(id: &GroupId) -> String {
+    format!("Group {} not found.", id.as_str())
+}
+
+fn unknown(version: i16, message: String) -> DescribedGroup {
     let group = DescribedGroup::default().with_group_state(wire(State::Dead.name()));
     if version < 6 {
         return group;
     }
-    group
-        .with_error_code(ErrorCode::GroupIdNotFound.code())
-        .with_error_message(Some(StrBytes::from_string(format!("Group {} not found.", id.as_str()))))
+    group.with_error_code(ErrorCode::GroupIdNotFound.code()).with_error_message(Some(StrBytes::from_string(message)))
 }
 
 fn describe(group: &ClassicGroup) -> DescribedGroup {

@@ -8,38 +8,33 @@ use super::group_support::wire;
 use crate::dispatch::{Outcome, RequestContext};
 use crate::group::service::GroupAccess;
 
-/// The only type of group there is so far.
-const CLASSIC: &str = "classic";
-
 pub(crate) fn serve(access: &GroupAccess, context: &RequestContext, request: ListGroupsRequest) -> Outcome {
     let passes = |filter: &[StrBytes], name: &str| {
         filter.is_empty() || filter.iter().any(|wanted| wanted.as_str().eq_ignore_ascii_case(name))
     };
     let mut response = ListGroupsResponse::default();
-    if passes(&request.types_filter, CLASSIC) {
-        let shards = access.coordinator.with_all(&access.environment, context.now, |session| {
-            let mut listed = Vec::new();
-            for (id, group) in session.shard().groups() {
-                let state = group.classic.state().name();
-                if passes(&request.states_filter, state) {
-                    listed.push(
-                        ListedGroup::default()
-                            .with_group_id(wire(id).into())
-                            .with_protocol_type(wire(group.classic.protocol_type().map_or("", AsRef::as_ref)))
-                            .with_group_state(wire(state))
-                            .with_group_type(wire(CLASSIC)),
-                    );
-                }
-            }
-            listed
-        });
-        for shard in shards {
-            match shard {
-                Ok(listed) => response.groups.extend(listed),
-                Err(error) => response.error_code = error.code(),
+    let shards = access.coordinator.with_all(&access.environment, context.now, |session| {
+        let mut listed = Vec::new();
+        for (id, group) in session.shard().groups() {
+            let (kind, state) = (group.kind.name(), group.kind.state_name());
+            if passes(&request.types_filter, kind) && passes(&request.states_filter, state) {
+                listed.push(
+                    ListedGroup::default()
+                        .with_group_id(wire(id).into())
+                        .with_protocol_type(wire(group.kind.protocol_type().unwrap_or_default()))
+                        .with_group_state(wire(state))
+                        .with_group_type(wire(kind)),
+                );
             }
         }
-        response.groups.sort_by(|a, b| a.group_id.as_str().cmp(b.group_id.as_str()));
+        listed
+    });
+    for shard in shards {
+        match shard {
+            Ok(listed) => response.groups.extend(listed),
+            Err(error) => response.error_code = error.code(),
+        }
     }
+    response.groups.sort_by(|a, b| a.group_id.as_str().cmp(b.group_id.as_str()));
     Response::from(response).into()
 }

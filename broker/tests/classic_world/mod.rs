@@ -212,7 +212,7 @@ impl World {
     }
 
     pub fn state(&self) -> &'static str {
-        self.shard.group(GROUP).map_or("none", |group| group.classic.state().name())
+        self.shard.group(GROUP).map_or("none", |group| group.kind.state_name())
     }
 
     /// One member alone, stable in generation 1.

@@ -1,0 +1,195 @@
+//! A group with its offsets, and what all kinds of groups answer alike. What only one kind knows stays in its own module.
+//!
+//! A group has one kind at a time; an empty one takes the kind of whoever joins next, and keeps its offsets.
+
+use std::sync::Arc;
+
+use base::{Now, Timestamp};
+use protocol::api::ErrorCode;
+
+use super::classic::{self, ClassicGroup};
+use super::config::GroupConfig;
+use super::consumer::{self, ConsumerGroup};
+use super::offsets::Offsets;
+use super::output::Output;
+use super::records::GroupRecord;
+use super::subscription::CONSUMER_PROTOCOL_TYPE;
+
+/// A group with its offsets.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// Members, and what they share out.
+    pub kind: Kind,
+    /// Committed offsets.
+    pub offsets: Offsets,
+    /// The earliest entry of the shard's timers for this group.
+    pub(super) timer: Option<i64>,
+    /// A record of the group itself (not only of offsets) is in the log, or on its way there.
+    pub(super) written: bool,
+}
+
+/// What kind of group it is.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// Its members share out the partitions themselves, by JoinGroup and SyncGroup; also a group that has only offsets.
+    Classic(ClassicGroup),
+    /// The coordinator shares out the partitions, by ConsumerGroupHeartbeat.
+    Consumer(ConsumerGroup),
+}
+
+impl Group {
+    /// A group that has no record of its own yet.
+    pub(super) fn new(kind: Kind) -> Self {
+        Self { kind, offsets: Offsets::default(), timer: None, written: false }
+    }
+
+    /// A classic group without members that has no record of its own yet: one that has at most offsets.
+    pub(super) fn simple(id: &Arc<str>, now: Now) -> Self {
+        Self::new(Kind::Classic(ClassicGroup::new(Arc::clone(id), now)))
+    }
+
+    /// The group, if it is classic.
+    pub fn classic(&self) -> Option<&ClassicGroup> {
+        match &self.kind {
+            Kind::Classic(group) => Some(group),
+            Kind::Consumer(_) => None,
+        }
+    }
+
+    pub(super) fn classic_mut(&mut self) -> Option<&mut ClassicGroup> {
+        match &mut self.kind {
+            Kind::Classic(group) => Some(group),
+            Kind::Consumer(_) => None,
+        }
+    }
+
+    /// The group, if it is a consumer group.
+    pub fn consumer(&self) -> Option<&ConsumerGroup> {
+        match &self.kind {
+            Kind::Consumer(group) => Some(group),
+            Kind::Classic(_) => None,
+        }
+    }
+}
+
+impl Kind {
+    /// The name of the kind, as ListGroups gives it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Kind::Classic(_) => "classic",
+            Kind::Consumer(_) => "consumer",
+        }
+    }
+
+    /// The name of the state that the group is in.
+    pub fn state_name(&self) -> &'static str {
+        match self {
+            Kind::Classic(group) => group.state().name(),
+            Kind::Consumer(group) => group.state().name(),
+        }
+    }
+
+    /// Kind of protocol that its members speak; `None` for a group that never had a member.
+    pub fn protocol_type(&self) -> Option<&str> {
+        match self {
+            Kind::Classic(group) => group.protocol_type().map(AsRef::as_ref),
+            Kind::Consumer(_) => Some(CONSUMER_PROTOCOL_TYPE),
+        }
+    }
+
+    /// It has no members, and nobody is about to join.
+    pub fn is_vacant(&self) -> bool {
+        match self {
+            Kind::Classic(group) => group.state() == classic::State::Empty && !group.has_pending_members(),
+            Kind::Consumer(group) => group.state() == consumer::group::State::Empty,
+        }
+    }
+
+    /// Whether it can be deleted now.
+    ///
+    /// # Errors
+    /// `GroupIdNotFound` while it is being deleted; `NonEmptyGroup` while it has members.
+    pub fn check_deletable(&self) -> Result<(), ErrorCode> {
+        let (dead, empty) = match self {
+            Kind::Classic(group) => (group.state() == classic::State::Dead, group.state() == classic::State::Empty),
+            Kind::Consumer(group) => {
+                (group.state() == consumer::group::State::Dead, group.state() == consumer::group::State::Empty)
+            }
+        };
+        match (dead, empty) {
+            (true, _) => Err(ErrorCode::GroupIdNotFound),
+            (false, true) => Ok(()),
+            (false, false) => Err(ErrorCode::NonEmptyGroup),
+        }
+    }
+
+    /// Whether offsets of single partitions may be deleted now.
+    ///
+    /// # Errors
+    /// As [`Kind::check_deletable`], but that consumers may be at work on other topics.
+    pub fn check_offsets_deletable(&self) -> Result<(), ErrorCode> {
+        match (self.check_deletable(), self) {
+            (Err(ErrorCode::NonEmptyGroup), Kind::Consumer(_)) => Ok(()),
+            (Err(ErrorCode::NonEmptyGroup), Kind::Classic(group)) if group.is_consumer() => Ok(()),
+            (result, _) => result,
+        }
+    }
+
+    /// Marks the group as being deleted, or no longer so.
+    pub fn set_dead(&mut self, dead: bool) {
+        match self {
+            Kind::Classic(group) => group.set_dead(dead),
+            Kind::Consumer(group) => group.set_dead(dead),
+        }
+    }
+
+    /// Records that remove the group itself (not its offsets); the last one is that of the group's own record.
+    pub fn removals(&self, id: &Arc<str>) -> Vec<GroupRecord> {
+        match self {
+            Kind::Classic(_) => vec![GroupRecord::Group { group: Arc::clone(id), value: None }],
+            Kind::Consumer(group) => group.removals(),
+        }
+    }
+
+    /// Whether offsets of `topic` are in use by members.
+    pub fn is_subscribed(&self, topic: &str) -> bool {
+        match self {
+            Kind::Classic(group) => group.is_subscribed(topic),
+            Kind::Consumer(group) => group.is_subscribed(topic),
+        }
+    }
+
+    /// From when on the retention of an offset of `topic`, committed at `committed`, is counted; `None` while it is kept.
+    pub fn retention_base(&self, topic: &str, committed: Timestamp) -> Option<Timestamp> {
+        match self {
+            Kind::Classic(group) => match (group.protocol_type(), group.state()) {
+                // Never had members: counted from the commit.
+                (None, _) => Some(committed),
+                // Counted from the moment when the last member left.
+                (Some(_), classic::State::Empty) => Some(group.state_timestamp.unwrap_or(committed)),
+                // Members at work: only what none of them reads.
+                (Some(_), classic::State::Stable) if group.is_consumer() => {
+                    (!group.is_subscribed(topic)).then_some(committed)
+                }
+                _ => None,
+            },
+            Kind::Consumer(group) => (!group.is_subscribed(topic)).then_some(committed),
+        }
+    }
+
+    /// Does what is due at `now`.
+    pub(super) fn expire(&mut self, now: Now, config: &GroupConfig, out: &mut Output) {
+        match self {
+            Kind::Classic(group) => group.expire(now, config, out),
+            Kind::Consumer(group) => out.records.extend(group.expire(now.ticks_ms)),
+        }
+    }
+
+    /// When [`Kind::expire`] has something to do, in ticks.
+    pub fn next_deadline(&self) -> Option<i64> {
+        match self {
+            Kind::Classic(group) => group.next_deadline(),
+            Kind::Consumer(group) => group.next_deadline(),
+        }
+    }
+}
