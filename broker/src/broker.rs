@@ -11,14 +11,17 @@ use storage::error::ErrorKind;
 use storage::files::Files;
 use storage::log::RecoveryReport;
 
+use crate::client_quotas::ClientQuotas;
 use crate::config::BrokerConfig;
 use crate::connection::EmbeddedConnection;
+use crate::connection_limits::OpenConnections;
 use crate::data_directory::{self, directory_options, identify, report_recovery};
 use crate::error::BrokerError;
 use crate::group::GroupCoordinator;
 use crate::metadata::changes;
 use crate::metadata::{MetadataLog, Settings};
 use crate::replies::ConnectionIds;
+use crate::request_memory::RequestMemory;
 use crate::sessions::FetchSessions;
 use crate::state::BrokerState;
 use crate::topics::TopicTable;
@@ -75,6 +78,9 @@ impl Broker {
         let groups = GroupCoordinator::open(&config);
         let transactions = TransactionCoordinator::open(&config);
         let slots = usize::try_from(config.fetch_session_slots).unwrap_or(0);
+        let open_connections = Arc::new(OpenConnections::new(config.connection_limits.clone()));
+        let frame_max_bytes = usize::try_from(config.socket_request_max_bytes).unwrap_or(0);
+        let request_memory = RequestMemory::new(config.queued_max_request_bytes, frame_max_bytes);
         let state = Arc::new(BrokerState {
             sessions: FetchSessions::new(slots, rng.fork()),
             config,
@@ -91,6 +97,9 @@ impl Broker {
             embedded_connections: Mutex::default(),
             topic_defaults: RwLock::new(Arc::new(topic_defaults)),
             connection_ids: ConnectionIds::default(),
+            open_connections,
+            request_memory,
+            client_quotas: ClientQuotas::default(),
             closed: AtomicBool::new(false),
         });
         state.take_the_lead()?;

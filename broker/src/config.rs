@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::connection_limits::ConnectionLimits;
 use crate::error::BrokerError;
 use crate::properties::{ConfigType, PROPERTIES};
 
@@ -42,8 +43,12 @@ pub struct BrokerConfig {
     pub socket_request_max_bytes: i32,
     /// `connections.max.idle.ms`.
     pub connections_max_idle_ms: i64,
-    /// `max.connections`.
-    pub max_connections: i32,
+    /// `max.connections`, `max.connections.per.ip`, `max.connections.per.ip.overrides`.
+    pub connection_limits: ConnectionLimits,
+    /// `authorizer.class.name` is set, so that access control entries are kept.
+    pub has_authorizer: bool,
+    /// `queued.max.request.bytes`; negative for no bound.
+    pub queued_max_request_bytes: i64,
     /// `max.incremental.fetch.session.cache.slots`.
     pub fetch_session_slots: i32,
     /// `max.request.partition.size.limit`.
@@ -187,6 +192,13 @@ impl BrokerConfig {
             Some(text) => text.trim().parse().unwrap_or(1),
             None => 1,
         };
+        let queued_max_request_bytes = reader.long("queued.max.request.bytes");
+        if (0..i64::from(reader.int("socket.request.max.bytes"))).contains(&queued_max_request_bytes) {
+            return Err(BrokerError::Config(format!(
+                "queued.max.request.bytes={queued_max_request_bytes} must not be below socket.request.max.bytes, or no \
+                 request of that size could be read\nraise it, lower the other, or set -1 for no bound"
+            )));
+        }
         Ok(Self {
             data_dir: PathBuf::from(data_dir),
             durability,
@@ -199,7 +211,9 @@ impl BrokerConfig {
             message_max_bytes: reader.int("message.max.bytes"),
             socket_request_max_bytes: reader.int("socket.request.max.bytes"),
             connections_max_idle_ms: reader.long("connections.max.idle.ms"),
-            max_connections: reader.int("max.connections"),
+            connection_limits: ConnectionLimits::from_properties(&explicit)?,
+            has_authorizer: explicit.get("authorizer.class.name").is_some_and(|name| !name.trim().is_empty()),
+            queued_max_request_bytes,
             fetch_session_slots: reader.int("max.incremental.fetch.session.cache.slots"),
             max_request_partition_size_limit: reader.int("max.request.partition.size.limit"),
             num_network_threads: reader.int("num.network.threads"),

@@ -38,7 +38,7 @@ impl Transport for EmbeddedConnection {
     fn send(&self, envelope: RequestEnvelope) -> Completion {
         let key = envelope.request.api_key();
         let (min, max) = supported_versions(key);
-        if !dispatch::is_served(key) || !(min..=max).contains(&envelope.version) {
+        if !dispatch::is_answered(key) || !(min..=max).contains(&envelope.version) {
             return Completion::ready(Err(TransportError::UnsupportedVersion {
                 api: key.name(),
                 version: envelope.version,

@@ -8,8 +8,10 @@ use parking_lot::Mutex;
 use protocol::api::ErrorCode;
 use uuid::Uuid;
 
+use crate::connection_limits::ConnectionLimits;
 use crate::data_directory::OrKeepEverything;
 use crate::error::BrokerError;
+use crate::metadata::records::PartitionChange;
 use crate::metadata::{MetadataImage, MetadataRecord, RESOURCE_BROKER, Settings, changes};
 use crate::state::BrokerState;
 
@@ -39,12 +41,14 @@ impl BrokerState {
         };
         let mut reconfigured: Vec<&str> = Vec::new();
         let mut broker_reconfigured = false;
+        let mut quotas_changed = false;
         for record in records {
             match record {
                 MetadataRecord::Topic { id, .. } => touch(id),
                 MetadataRecord::Partition(record) => touch(&record.topic_id),
                 MetadataRecord::RemoveTopic(id) => self.remove_topic(id),
                 MetadataRecord::Config { resource_type: RESOURCE_BROKER, .. } => broker_reconfigured = true,
+                MetadataRecord::ClientQuota(_) => quotas_changed = true,
                 MetadataRecord::Config { resource_name, .. } => reconfigured.push(resource_name),
                 _ => {}
             }
@@ -54,7 +58,11 @@ impl BrokerState {
                 self.topics.put(topic);
             }
         }
+        if quotas_changed {
+            self.client_quotas.set(image.quotas());
+        }
         if broker_reconfigured {
+            self.configure_broker(image);
             *self.topic_defaults.write() = Arc::new(self.defaults_with(image));
             for topic in image.topics() {
                 self.reconfigure(topic);
@@ -67,14 +75,27 @@ impl BrokerState {
         }
     }
 
-    fn defaults_with(&self, image: &MetadataImage) -> Settings {
+    /// The broker's properties, with what was set while it ran over what it was started with.
+    fn properties_with(&self, image: &MetadataImage) -> Settings {
         let mut explicit = self.config.explicit.clone();
         for name in ["", &self.config.node_id.to_string()] {
             if let Some(settings) = image.settings(RESOURCE_BROKER, name) {
                 explicit.extend(settings.clone());
             }
         }
-        self.config.topic_defaults(&explicit)
+        explicit
+    }
+
+    fn defaults_with(&self, image: &MetadataImage) -> Settings {
+        self.config.topic_defaults(&self.properties_with(image))
+    }
+
+    /// Follows the broker's own properties that may change while it runs; topics' defaults are followed elsewhere.
+    fn configure_broker(&self, image: &MetadataImage) {
+        match ConnectionLimits::from_properties(&self.properties_with(image)) {
+            Ok(limits) => self.open_connections.set_limits(limits),
+            Err(error) => tracing::error!("limits of connections are left as they were: {error}"),
+        }
     }
 
     fn reconfigure(&self, topic: &crate::metadata::TopicImage) {
@@ -117,12 +138,21 @@ impl BrokerState {
             self.topics.put(topic);
         }
         *self.topic_defaults.write() = Arc::new(self.defaults_with(&image));
+        self.configure_broker(&image);
+        self.client_quotas.set(image.quotas());
+        self.check_alone(&image)?;
+        let left_open = self.metadata.ends_inside_transaction();
         let outcome: Arc<Mutex<Option<Result<(), ErrorCode>>>> = Arc::default();
         let told = Arc::clone(&outcome);
         let broker_id = self.config.node_id;
         self.change_metadata(
             |image| {
-                let mut records = vec![MetadataRecord::RegisterBroker { broker_id }];
+                let mut records = Vec::new();
+                if left_open {
+                    records.push(MetadataRecord::AbortTransaction);
+                }
+                records.push(MetadataRecord::RegisterBroker { broker_id });
+                records.extend(leaderless(image, broker_id));
                 if image.registrations() == 0 && image.features().is_empty() {
                     let features = [("metadata.version", 30), ("transaction.version", 2)];
                     records.extend(
@@ -154,6 +184,24 @@ impl BrokerState {
         Ok(())
     }
 
+    /// A directory of a larger cluster has only a part of its records.
+    fn check_alone(&self, image: &MetadataImage) -> Result<(), BrokerError> {
+        for topic in image.topics() {
+            let elsewhere = topic.partitions.iter().position(|partition| partition.replicas != [self.config.node_id]);
+            if let Some(index) = elsewhere {
+                return Err(BrokerError::DataDirectory(format!(
+                    "data directory {} is of a cluster with other brokers: partition {}-{index} is on {:?}, this is node \
+                     {}\nbring all partitions to this one broker first, or name another directory",
+                    self.config.data_dir.display(),
+                    topic.name,
+                    topic.partitions[index].replicas,
+                    self.config.node_id
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Gives every partition that has files its configuration, so that retention and compaction treat it as its topic
     /// says before anyone uses it.
     fn configure_partitions_on_disk(&self, image: &MetadataImage) {
@@ -170,4 +218,17 @@ impl BrokerState {
             }
         }
     }
+}
+
+/// A Kafka broker gives up its leaderships when it stops; this takes them up again.
+fn leaderless(image: &MetadataImage, broker_id: i32) -> Vec<MetadataRecord> {
+    let partitions = image.topics().flat_map(|topic| {
+        topic.partitions.iter().enumerate().map(move |(index, partition)| (topic.id, index as PartitionId, partition))
+    });
+    let leaderless = partitions.filter(|(_, _, partition)| partition.leader != broker_id);
+    let changes = leaderless.map(|(topic_id, partition, _)| {
+        let (isr, leader) = (Some(vec![broker_id]), Some(broker_id));
+        MetadataRecord::PartitionChange(PartitionChange { partition, topic_id, isr, leader, replicas: None })
+    });
+    changes.collect()
 }

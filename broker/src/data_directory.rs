@@ -8,6 +8,7 @@ use storage::files::Files;
 use storage::log::{
     ClaimedDirectory, Durability, LogConfig, LogDirectory, LogDirectoryOptions, MetaProperties, RecoveryReport,
 };
+use uuid::Uuid;
 
 use crate::config::{BrokerConfig, DurabilityLevel};
 use crate::error::BrokerError;
@@ -153,9 +154,10 @@ pub(crate) fn identify(config: &BrokerConfig, log: &LogDirectory, rng: &mut Rng)
     Ok(cluster_id)
 }
 
+const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
 /// Kafka's text form of a UUID: 22 characters of URL-safe base 64.
-fn short_uuid(bytes: [u8; 16]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+pub(crate) fn short_uuid(bytes: [u8; 16]) -> String {
     let number = u128::from_be_bytes(bytes);
     let mut text = String::with_capacity(22);
     for digit in 0..22 {
@@ -164,6 +166,19 @@ fn short_uuid(bytes: [u8; 16]) -> String {
         text.push(char::from(DIGITS[(bits & 63) as usize]));
     }
     text
+}
+
+/// The UUID of Kafka's text form.
+pub(crate) fn parse_short_uuid(text: &str) -> Option<Uuid> {
+    if text.len() != 22 {
+        return None;
+    }
+    let mut number: u128 = 0;
+    for (digit, byte) in text.bytes().enumerate() {
+        let bits = DIGITS.iter().position(|known| *known == byte)? as u128;
+        number = if digit < 21 { number << 6 | bits } else { number << 2 | bits >> 4 };
+    }
+    Some(Uuid::from_u128(number))
 }
 
 #[cfg(test)]
@@ -176,5 +191,7 @@ mod tests {
         // `cd8abc83c59043d98de2869badc94523` of Kafka's own files.
         let bytes = 0xcd8abc83_c59043d9_8de2869b_adc94523_u128.to_be_bytes();
         assert_eq!(short_uuid(bytes), "zYq8g8WQQ9mN4oabrclFIw");
+        assert_eq!(parse_short_uuid("zYq8g8WQQ9mN4oabrclFIw"), Some(Uuid::from_bytes(bytes)));
+        assert_eq!(parse_short_uuid("zYq8g8WQQ9mN4oabrclFI"), None);
     }
 }

@@ -12,7 +12,7 @@ use protocol::api::{ApiKey, Request, Response};
 
 use crate::replies::ReplySink;
 use crate::state::BrokerState;
-use crate::{group, handlers, transaction};
+use crate::{admin, group, handlers, transaction};
 
 /// Where a listener can be reached, as metadata responses name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +90,7 @@ impl Drop for Responder {
 }
 
 /// The APIs served by the core of the broker, in the order of their keys; the coordinators add [`group::SERVED`] and
-/// [`transaction::SERVED`].
+/// [`transaction::SERVED`], administration [`admin::SERVED`].
 const SERVED: &[ApiKey] = &[
     ApiKey::Produce,
     ApiKey::Fetch,
@@ -105,7 +105,6 @@ const SERVED: &[ApiKey] = &[
     ApiKey::AlterConfigs,
     ApiKey::CreatePartitions,
     ApiKey::IncrementalAlterConfigs,
-    ApiKey::ListPartitionReassignments,
     ApiKey::DescribeCluster,
     ApiKey::DescribeProducers,
     ApiKey::DescribeTopicPartitions,
@@ -113,7 +112,15 @@ const SERVED: &[ApiKey] = &[
 
 /// Whether ApiVersions lists `key`.
 pub fn is_served(key: ApiKey) -> bool {
-    SERVED.contains(&key) || group::SERVED.contains(&key) || transaction::SERVED.contains(&key)
+    SERVED.contains(&key)
+        || group::SERVED.contains(&key)
+        || transaction::SERVED.contains(&key)
+        || admin::SERVED.contains(&key)
+}
+
+/// Whether a request of `key` is answered: those that ApiVersions lists, and a few more.
+pub fn is_answered(key: ApiKey) -> bool {
+    is_served(key) || admin::UNLISTED.contains(&key)
 }
 
 /// Hands a request of a supported version to its handler, on this thread.
@@ -132,13 +139,13 @@ pub fn dispatch(state: &Arc<BrokerState>, context: &RequestContext, request: Req
         Request::AlterConfigs(body) => handlers::alter_configs::handle_replace(state, context, body),
         Request::CreatePartitions(body) => handlers::create_partitions::handle(state, context, body),
         Request::IncrementalAlterConfigs(body) => handlers::alter_configs::handle(state, context, body),
-        Request::ListPartitionReassignments(_) => handlers::describe_cluster::no_reassignments(),
         Request::DescribeCluster(body) => handlers::describe_cluster::handle(state, context, body),
         Request::DescribeProducers(body) => handlers::describe_producers::handle(state, context, body),
         Request::DescribeTopicPartitions(body) => handlers::describe_topic_partitions::handle(state, context, body),
         other => {
             let tried = group::dispatch(state, context, other);
-            match tried.or_else(|other| transaction::dispatch(state, context, *other)) {
+            let tried = tried.or_else(|other| transaction::dispatch(state, context, *other));
+            match tried.or_else(|other| admin::dispatch(state, context, *other)) {
                 Ok(outcome) => outcome,
                 Err(refused) => Outcome::Close(format!("{} is not served", refused.api_key())),
             }

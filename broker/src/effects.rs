@@ -9,6 +9,7 @@ use crate::properties::PROPERTIES;
 
 /// Properties that are read, besides those that give topics their defaults ([`TOPIC_DEFAULTS`]). Sorted.
 pub const WITH_EFFECT: &[&str] = &[
+    "authorizer.class.name",
     "auto.create.topics.enable",
     "broker.id",
     "cluster.id",
@@ -29,6 +30,8 @@ pub const WITH_EFFECT: &[&str] = &[
     "log.flush.offset.checkpoint.interval.ms",
     "log.retention.check.interval.ms",
     "max.connections",
+    "max.connections.per.ip",
+    "max.connections.per.ip.overrides",
     "max.incremental.fetch.session.cache.slots",
     "max.request.partition.size.limit",
     "node.id",
@@ -42,8 +45,10 @@ pub const WITH_EFFECT: &[&str] = &[
     "offsets.topic.segment.bytes",
     "producer.id.expiration.check.interval.ms",
     "producer.id.expiration.ms",
+    "queued.max.request.bytes",
     "replica.high.watermark.checkpoint.interval.ms",
     "socket.request.max.bytes",
+    "super.users",
     "transaction.abort.timed.out.transaction.cleanup.interval.ms",
     "transaction.max.timeout.ms",
     "transaction.partition.verification.enable",
@@ -53,10 +58,10 @@ pub const WITH_EFFECT: &[&str] = &[
     "transactional.id.expiration.ms",
 ];
 
-/// Properties that may only keep their default: whoever sets them counts on something that is not there. Sorted.
+/// Properties that may only keep their default (those of the quorum may also name one voter): whoever sets them counts on
+/// something that is not there. Sorted.
 pub const REFUSED: &[&str] = &[
     "alter.config.policy.class.name",
-    "authorizer.class.name",
     "client.quota.callback.class",
     "controller.quorum.bootstrap.servers",
     "controller.quorum.voters",
@@ -67,13 +72,16 @@ pub const REFUSED: &[&str] = &[
 
 /// Refuses settings that count on what is not there.
 pub(crate) fn refuse_unkept_promises(explicit: &BTreeMap<String, String>) -> Result<(), BrokerError> {
+    check_authorizer(explicit)?;
     for (key, value) in explicit {
         if REFUSED.binary_search(&key.as_str()).is_err() {
             continue;
         }
         let default =
             PROPERTIES.binary_search_by(|(name, ..)| (*name).cmp(key)).map_or("", |index| PROPERTIES[index].2);
-        if value.trim() != default {
+        // A quorum of one is what there is; who it is follows from `node.id`.
+        let is_single = key.starts_with("controller.quorum.") && !value.contains(',');
+        if value.trim() != default && !is_single {
             return Err(BrokerError::Config(format!(
                 "{key}={value}: this broker does not have what that asks for\nleave the property out, or use a broker \
                  that has it"
@@ -81,6 +89,29 @@ pub(crate) fn refuse_unkept_promises(explicit: &BTreeMap<String, String>) -> Res
         }
     }
     Ok(())
+}
+
+/// Kafka's own authorizer, which keeps access control entries.
+const STANDARD_AUTHORIZER: &str = "org.apache.kafka.metadata.authorizer.StandardAuthorizer";
+/// Every client's name, where there is no authentication.
+const ANONYMOUS: &str = "User:ANONYMOUS";
+
+/// Without authentication every client has the same name, so an authorizer could only let all in or none. It is taken where
+/// its entries decide nothing, as on a Kafka with the same settings: everybody is a super user.
+fn check_authorizer(explicit: &BTreeMap<String, String>) -> Result<(), BrokerError> {
+    let text = |name: &str| explicit.get(name).map(|value| value.trim()).unwrap_or_default();
+    match text("authorizer.class.name") {
+        "" => Ok(()),
+        STANDARD_AUTHORIZER if text("super.users").split(';').any(|user| user.trim() == ANONYMOUS) => Ok(()),
+        STANDARD_AUTHORIZER => Err(BrokerError::Config(format!(
+            "authorizer.class.name: this broker has no authentication, so every client is {ANONYMOUS}\nset \
+             super.users={ANONYMOUS} to keep access control entries without enforcing them, or leave the authorizer out"
+        ))),
+        other => Err(BrokerError::Config(format!(
+            "authorizer.class.name={other}: only {STANDARD_AUTHORIZER} is known here\nleave the property out, or use a \
+             broker that has it"
+        ))),
+    }
 }
 
 /// What was set and does nothing.
@@ -111,7 +142,12 @@ mod tests {
 
     #[test]
     fn protection_that_is_not_there_is_refused_and_idle_settings_are_found() {
+        assert!(refuse_unkept_promises(&set(&[("controller.quorum.voters", "1@localhost:9093")])).is_ok());
+        assert!(refuse_unkept_promises(&set(&[("controller.quorum.voters", "1@a:9093,2@b:9093")])).is_err());
         assert!(refuse_unkept_promises(&set(&[("authorizer.class.name", "Acl")])).is_err());
+        let standard = ("authorizer.class.name", STANDARD_AUTHORIZER);
+        assert!(refuse_unkept_promises(&set(&[standard])).is_err());
+        assert!(refuse_unkept_promises(&set(&[standard, ("super.users", "User:ops; User:ANONYMOUS")])).is_ok());
         assert!(refuse_unkept_promises(&set(&[("security.inter.broker.protocol", "PLAINTEXT")])).is_ok());
         let settings = set(&[("num.io.threads", "8"), ("num.partitions", "3"), ("log.retention.hours", "1")]);
         assert_eq!(without_effect(&settings).collect::<Vec<_>>(), ["num.io.threads"]);

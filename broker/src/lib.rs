@@ -6,9 +6,12 @@
 //!
 //! Start reading at [`dispatch`] (which request goes where), then `handlers::produce` and `handlers::fetch`.
 
+pub mod admin;
 pub mod broker;
+mod client_quotas;
 pub mod config;
 mod connection;
+mod connection_limits;
 mod controller;
 mod data_directory;
 pub mod dispatch;
@@ -21,6 +24,7 @@ pub mod metadata;
 pub mod partition;
 pub mod properties;
 mod replies;
+mod request_memory;
 pub mod server;
 mod sessions;
 mod shards;
@@ -32,6 +36,7 @@ pub mod waiters;
 
 pub use broker::{Broker, BrokerSeams, Step};
 pub use config::BrokerConfig;
+pub use connection_limits::ConnectionLimits;
 pub use driver::RunningBroker;
 pub use error::BrokerError;
 pub use state::BrokerState;

@@ -1,4 +1,5 @@
-//! Kafka's broker properties with their types and defaults (Apache Kafka 4.3.1), and `durability`, which is ours.
+//! Kafka's broker properties with their types and defaults (Apache Kafka 4.3.1), and `durability`, which is ours. One default
+//! differs: the memory of requests (`queued.max.request.bytes`) is bounded here, in Kafka it is not.
 
 /// Type of a property's value, as DescribeConfigs reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,7 @@ pub const PROPERTIES: &[(&str, ConfigType, &str)] = &[
     ("add.partitions.to.txn.retry.backoff.max.ms", ConfigType::Long, "100"),
     ("add.partitions.to.txn.retry.backoff.ms", ConfigType::Long, "20"),
     ("advertised.listeners", ConfigType::List, ""),
+    ("allow.everyone.if.no.acl.found", ConfigType::Boolean, "false"),
     ("alter.config.policy.class.name", ConfigType::String, ""),
     ("authorizer.class.name", ConfigType::String, ""),
     ("auto.create.topics.enable", ConfigType::Boolean, "true"),
@@ -168,7 +170,7 @@ pub const PROPERTIES: &[(&str, ConfigType, &str)] = &[
     ("producer.id.expiration.check.interval.ms", ConfigType::Long, "600000"),
     ("producer.id.expiration.ms", ConfigType::Long, "86400000"),
     ("producer.purgatory.purge.interval.requests", ConfigType::Int, "1000"),
-    ("queued.max.request.bytes", ConfigType::Long, "-1"),
+    ("queued.max.request.bytes", ConfigType::Long, "268435456"),
     ("queued.max.requests", ConfigType::Int, "500"),
     ("replica.fetch.backoff.ms", ConfigType::Long, "1000"),
     ("replica.fetch.max.bytes", ConfigType::Int, "1048576"),
@@ -190,6 +192,7 @@ pub const PROPERTIES: &[(&str, ConfigType, &str)] = &[
     ("socket.receive.buffer.bytes", ConfigType::Int, "102400"),
     ("socket.request.max.bytes", ConfigType::Int, "104857600"),
     ("socket.send.buffer.bytes", ConfigType::Int, "102400"),
+    ("super.users", ConfigType::String, ""),
     ("transaction.abort.timed.out.transaction.cleanup.interval.ms", ConfigType::Long, "10000"),
     ("transaction.max.timeout.ms", ConfigType::Long, "900000"),
     ("transaction.partition.verification.enable", ConfigType::Boolean, "true"),

@@ -14,15 +14,18 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 
 use crate::broker::Broker;
+use crate::connection_limits::OpenConnection;
 use crate::dispatch::Endpoint;
 use crate::error::BrokerError;
 use crate::state::BrokerState;
-use crate::tcp::TcpConnection;
+use crate::tcp::{TcpConnection, WarnLimit};
 
 /// Threads of the runtime unless `num.network.threads` says otherwise: requests are served on them, and waiting costs
 /// none.
 const WORKER_THREADS: usize = 2;
 const IDLE_SWEEP: Duration = Duration::from_secs(10);
+/// A connection on which nothing was asked for so long gives its buffer back.
+const REST_MS: i64 = 5_000;
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// An open listener; dropping it closes it and its connections.
@@ -190,20 +193,23 @@ impl Shared {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!("{peer}: {error}");
         }
-        let limit = usize::try_from(self.state.config.max_connections).unwrap_or(0);
-        let mut connections = self.connections.lock();
-        if connections.len() >= limit {
-            tracing::warn!("{peer} is turned away: max.connections={limit} are open");
-            return;
-        }
+        let permit = match self.state.open_connections.admit(peer.ip()) {
+            Ok(permit) => permit,
+            Err(reason) => {
+                static LIMIT: WarnLimit = WarnLimit::new();
+                if let Some(silenced) = LIMIT.admit(self.state.clock.now().ticks_ms) {
+                    tracing::warn!("{peer} is turned away: {reason} ({silenced} more since the last warning)");
+                }
+                return;
+            }
+        };
         let id = self.state.next_connection_id();
         let connection =
             Arc::new(TcpConnection::new(id, Arc::clone(&self.state), Arc::clone(&self.endpoint), stream, peer));
-        connections.insert(id, Arc::downgrade(&connection));
-        drop(connections);
+        self.connections.lock().insert(id, Arc::downgrade(&connection));
         let shared = Arc::clone(self);
         tokio::spawn(async move {
-            let _gone = Gone { shared, id };
+            let _gone = Gone { shared, id, _permit: permit };
             connection.run().await;
         });
     }
@@ -214,6 +220,8 @@ impl Shared {
         for connection in connections {
             if connection.is_idle(now, self.state.config.connections_max_idle_ms) {
                 connection.close();
+            } else {
+                connection.rest(now, REST_MS);
             }
         }
     }
@@ -223,10 +231,12 @@ impl Shared {
 struct Gone {
     shared: Arc<Shared>,
     id: u64,
+    _permit: OpenConnection,
 }
 
 impl Drop for Gone {
     fn drop(&mut self) {
+        self.shared.state.request_memory.release(self.id);
         let connection = self.shared.connections.lock().remove(&self.id);
         if let Some(connection) = connection.and_then(|connection| connection.upgrade()) {
             connection.close();

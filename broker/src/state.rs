@@ -11,13 +11,16 @@ use protocol::api::{ErrorCode, Pieces};
 use storage::log::{AppendInfo, LogDirectory, ReadLimit};
 use uuid::Uuid;
 
+use crate::client_quotas::ClientQuotas;
 use crate::config::BrokerConfig;
+use crate::connection_limits::OpenConnections;
 use crate::data_directory::OrKeepEverything;
 use crate::group::GroupCoordinator;
 use crate::metadata::changes::{self, Planner, TopicWish};
 use crate::metadata::{MetadataLog, MetadataRecord, Settings};
 use crate::partition::{Partition, append_error_code};
 use crate::replies::{ConnectionIds, EmbeddedReplies};
+use crate::request_memory::RequestMemory;
 use crate::sessions::FetchSessions;
 use crate::topics::TopicTable;
 use crate::transaction::TransactionCoordinator;
@@ -55,6 +58,9 @@ pub struct BrokerState {
     pub(crate) embedded_connections: Mutex<Vec<Weak<EmbeddedReplies>>>,
     pub(crate) topic_defaults: RwLock<Arc<Settings>>,
     pub(crate) connection_ids: ConnectionIds,
+    pub(crate) open_connections: Arc<OpenConnections>,
+    pub(crate) request_memory: RequestMemory,
+    pub(crate) client_quotas: ClientQuotas,
     pub(crate) closed: AtomicBool,
 }
 

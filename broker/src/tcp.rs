@@ -4,14 +4,17 @@
 //! wait for each other. Whoever completes an answer writes it to the socket at once, from its own thread; the
 //! connection's task steps in when the socket is full, or when the answer lies in a file.
 //!
-//! Bytes that are no request close the connection without an answer, as in Kafka. Too many requests in flight, or too
-//! many bytes waiting to be sent, and no more is read until some have left.
+//! Bytes that are no request close the connection without an answer, as in Kafka. Too many requests in flight, too
+//! many bytes waiting to be sent, or too many bytes of unfinished requests on all connections together
+//! (`request_memory`), and no more is read until some have left.
 
 use std::collections::VecDeque;
+use std::future::pending;
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use base::Now;
 use bytes::{Buf, Bytes, BytesMut};
@@ -21,14 +24,20 @@ use protocol::frame::{self, LENGTH_BYTES};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use crate::client_quotas::Direction;
 use crate::dispatch::{self, Endpoint, Outcome, RequestContext};
 use crate::handlers::api_versions;
 use crate::replies::{InOrder, ReplySink};
+use crate::request_memory::{Claimant, Growth, UNCOUNTED_BYTES};
 use crate::state::BrokerState;
 
 const IN_FLIGHT_MAX: usize = 128;
 const QUEUED_BYTES_MAX: usize = 64 << 20;
+/// Room for reading: at first, and after reads that filled what there was. A connection that is little used costs little.
+const READ_BYTES_MIN: usize = 4 << 10;
 const READ_BYTES: usize = 64 << 10;
+/// A connection that waits for memory looks again after so long, also if nobody wakes it: others may have stalled.
+const MEMORY_RETRY: Duration = Duration::from_millis(200);
 const WARN_INTERVAL_MS: i64 = 10_000;
 const FILE_CHUNK_BYTES: usize = 256 << 10;
 const SLICES_MAX: usize = 32;
@@ -48,12 +57,35 @@ pub(crate) struct TcpConnection {
     attention: Notify,
     closed: AtomicBool,
     last_used_ticks_ms: AtomicI64,
+    /// Nothing is read before: the client is above its quota.
+    muted_until_ticks_ms: AtomicI64,
+    /// Nothing has come for a while: the task gives its buffer back.
+    rests: AtomicBool,
 }
 
-#[derive(Clone, Copy)]
+/// What has arrived and is not taken up; the task's own.
+struct Incoming {
+    buffer: BytesMut,
+    /// Room for the next read.
+    read_bytes: usize,
+    /// The memory for requests knows of this connection.
+    is_counted: bool,
+    /// It said to wait.
+    waits_for_memory: bool,
+}
+
+#[derive(Clone)]
 struct Target {
     version: i16,
     correlation_id: i32,
+    /// While there are quotas: whose request it is, and for how long its sender must hold back.
+    limited: Option<Limited>,
+}
+
+#[derive(Clone)]
+struct Limited {
+    client_id: Option<Arc<str>>,
+    throttle_ms: i32,
 }
 
 #[expect(clippy::large_enum_variant, reason = "nearly all are responses; a box would cost each an allocation")]
@@ -94,12 +126,19 @@ impl TcpConnection {
             attention: Notify::new(),
             closed: AtomicBool::new(false),
             last_used_ticks_ms: AtomicI64::new(now.ticks_ms),
+            muted_until_ticks_ms: AtomicI64::new(i64::MIN),
+            rests: AtomicBool::new(false),
         }
     }
 
     /// Serves the connection until it ends.
     pub(crate) async fn run(self: Arc<Self>) {
-        let mut buffer = BytesMut::with_capacity(READ_BYTES);
+        let mut incoming = Incoming {
+            buffer: BytesMut::new(),
+            read_bytes: READ_BYTES_MIN,
+            is_counted: false,
+            waits_for_memory: false,
+        };
         while !self.closed.load(Ordering::Acquire) {
             let (may_read, is_full) = {
                 let mut out = self.out.lock();
@@ -107,8 +146,19 @@ impl TcpConnection {
                 out.reading_paused = !may_read;
                 (may_read, out.is_full)
             };
+            if self.rests.swap(false, Ordering::Relaxed) && incoming.buffer.is_empty() {
+                incoming.buffer = BytesMut::new();
+                incoming.read_bytes = READ_BYTES_MIN;
+            }
+            let muted = self.muted_for();
             tokio::select! {
-                () = self.attention.notified() => self.pump(true),
+                () = self.attention.notified() => {
+                    incoming.waits_for_memory = false;
+                    self.pump(true);
+                }
+                () = pause(MEMORY_RETRY), if incoming.waits_for_memory => {
+                    incoming.waits_for_memory = false;
+                }
                 ready = self.stream.writable(), if is_full => match ready {
                     Ok(()) => {
                         self.out.lock().is_full = false;
@@ -116,8 +166,9 @@ impl TcpConnection {
                     }
                     Err(error) => self.end(&error),
                 },
-                ready = self.stream.readable(), if may_read => {
-                    if let Err(error) = ready.and_then(|()| self.read(&mut buffer)) {
+                () = pause(muted.unwrap_or_default()), if muted.is_some() => {}
+                ready = self.stream.readable(), if may_read && muted.is_none() && !incoming.waits_for_memory => {
+                    if let Err(error) = ready.and_then(|()| self.read(&mut incoming)) {
                         self.end(&error);
                     }
                 }
@@ -153,32 +204,49 @@ impl TcpConnection {
         idle_max_ms >= 0 && idle_ms > idle_max_ms && self.out.lock().order.len() == 0
     }
 
+    /// Gives back what an idle connection need not keep; `idle_ms` is how long nothing has been asked.
+    pub(crate) fn rest(&self, now: Now, idle_ms: i64) {
+        if now.ticks_ms - self.last_used_ticks_ms.load(Ordering::Relaxed) >= idle_ms {
+            self.rests.store(true, Ordering::Relaxed);
+            self.attention.notify_one();
+        }
+    }
+
     /// Reads what is there and takes up the requests in it.
-    fn read(self: &Arc<Self>, buffer: &mut BytesMut) -> io::Result<()> {
+    fn read(self: &Arc<Self>, incoming: &mut Incoming) -> io::Result<()> {
+        let limit = self.state.config.socket_request_max_bytes.max(0) as usize;
         for _ in 0..READS_IN_A_ROW {
-            let missing = match buffer.first_chunk::<LENGTH_BYTES>() {
+            let missing = match incoming.buffer.first_chunk::<LENGTH_BYTES>() {
                 Some(prefix) => {
-                    let limit = self.state.config.socket_request_max_bytes.max(0) as usize;
                     let length = frame::frame_length(*prefix, limit).map_err(io::Error::other)?;
-                    (length + LENGTH_BYTES).saturating_sub(buffer.len())
+                    (length + LENGTH_BYTES).saturating_sub(incoming.buffer.len())
                 }
                 None => 0,
             };
+            if !self.may_hold(incoming, missing)? {
+                return Ok(());
+            }
+            let buffer = &mut incoming.buffer;
             // No more is set aside for a frame than has begun to arrive: its length alone is only a claim.
-            let wanted = missing.min(buffer.len().max(READ_BYTES) * 4);
-            buffer.reserve(wanted.max(READ_BYTES / 4));
+            let wanted = missing.min(buffer.len().max(incoming.read_bytes) * 4);
+            buffer.reserve(wanted.max(incoming.read_bytes));
+            let room = buffer.capacity() - buffer.len();
             match self.stream.try_read_buf(buffer) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) if read == room => incoming.read_bytes = READ_BYTES,
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             }
-            let limit = self.state.config.socket_request_max_bytes.max(0) as usize;
             while let Some(frame) = frame::next_frame(buffer, limit).map_err(io::Error::other)? {
                 self.take_up(frame)?;
                 if self.closed.load(Ordering::Acquire) {
                     return Ok(());
                 }
+            }
+            self.count_out(incoming);
+            if self.muted_for().is_some() {
+                return Ok(());
             }
             let out = self.out.lock();
             if out.order.len() >= IN_FLIGHT_MAX || out.queued_bytes >= QUEUED_BYTES_MAX {
@@ -188,14 +256,96 @@ impl TcpConnection {
         Ok(())
     }
 
+    /// Whether there is memory to read on, with what has arrived and is `missing` of a frame.
+    fn may_hold(self: &Arc<Self>, incoming: &mut Incoming, missing: usize) -> io::Result<bool> {
+        let held = incoming.buffer.len();
+        if held <= UNCOUNTED_BYTES {
+            return Ok(true);
+        }
+        incoming.is_counted = true;
+        let claimant = Arc::clone(self) as Arc<dyn Claimant>;
+        match self.state.request_memory.ask(self.id, &claimant, held, missing, self.state.clock.now()) {
+            Growth::Granted => Ok(true),
+            Growth::Wait => {
+                incoming.waits_for_memory = true;
+                Ok(false)
+            }
+            Growth::Refused => {
+                self.end_by_fault("its request arrived too slowly, and the memory for requests is short");
+                Ok(false)
+            }
+        }
+    }
+
+    /// Counts what a client produces, and remembers whose fetch an answer will be for.
+    fn limit(&self, key: ApiKey, client_id: &Option<Arc<str>>, bytes: usize, now: Now) -> Option<Limited> {
+        let throttle_ms = match key {
+            ApiKey::Produce => self.state.client_quotas.count(Direction::Produced, client_id.as_deref(), bytes, now),
+            ApiKey::Fetch => 0,
+            _ => return None,
+        };
+        self.mute(throttle_ms, now);
+        Some(Limited { client_id: client_id.clone(), throttle_ms })
+    }
+
+    /// Tells the client for how long to hold back.
+    fn throttle(&self, answer: &mut Answer, limited: &Limited) {
+        match answer {
+            Answer::Response(Response::Produce(response)) => response.throttle_time_ms = limited.throttle_ms,
+            Answer::Response(Response::Fetch(response)) => {
+                let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
+                let bytes = partitions.map(|partition| partition.records.len_bytes()).sum();
+                let now = self.state.clock.now();
+                let client_id = limited.client_id.as_deref();
+                let throttle_ms = self.state.client_quotas.count(Direction::Fetched, client_id, bytes, now);
+                response.throttle_time_ms = throttle_ms;
+                self.mute(throttle_ms, now);
+            }
+            _ => {}
+        }
+    }
+
+    fn mute(&self, throttle_ms: i32, now: Now) {
+        if throttle_ms > 0 {
+            let until = now.ticks_ms.saturating_add(i64::from(throttle_ms));
+            self.muted_until_ticks_ms.fetch_max(until, Ordering::Relaxed);
+        }
+    }
+
+    /// How long nothing is to be read, if so.
+    fn muted_for(&self) -> Option<Duration> {
+        let until = self.muted_until_ticks_ms.load(Ordering::Relaxed);
+        if until == i64::MIN {
+            return None;
+        }
+        match u64::try_from(until.saturating_sub(self.state.clock.now().ticks_ms)) {
+            Ok(left_ms @ 1..) => Some(Duration::from_millis(left_ms)),
+            _ => {
+                self.muted_until_ticks_ms.store(i64::MIN, Ordering::Relaxed);
+                None
+            }
+        }
+    }
+
+    /// What was held of a frame is taken up.
+    fn count_out(&self, incoming: &mut Incoming) {
+        if incoming.is_counted && incoming.buffer.len() <= UNCOUNTED_BYTES {
+            incoming.is_counted = false;
+            self.state.request_memory.release(self.id);
+        }
+    }
+
     /// Serves one request; an error closes the connection.
     fn take_up(self: &Arc<Self>, frame: Bytes) -> io::Result<()> {
+        let frame_bytes = frame.len();
         let (header, body) = frame::decode_request_header(frame).map_err(io::Error::other)?;
         let key = header.api_key;
         let (min, max) = supported_versions(key);
         let now = self.state.clock.now();
         self.last_used_ticks_ms.store(now.ticks_ms, Ordering::Relaxed);
-        let target = Target { version: header.api_version, correlation_id: header.correlation_id };
+        let limited = self.state.client_quotas.is_any().then(|| self.limit(key, &header.client_id, frame_bytes, now));
+        let target =
+            Target { version: header.api_version, correlation_id: header.correlation_id, limited: limited.flatten() };
         if key == ApiKey::ApiVersions && !(min..=max).contains(&header.api_version) {
             let sequence = self.out.lock().order.open(Some(Target { version: 0, ..target }));
             self.answer(sequence, Answer::Response(api_versions::unsupported_version()));
@@ -204,7 +354,7 @@ impl TcpConnection {
         if self.state.is_closed() {
             return Err(io::Error::other("the broker was closed"));
         }
-        if !dispatch::is_served(key) {
+        if !dispatch::is_answered(key) {
             return Err(io::Error::other(format!("{key} is not served")));
         }
         let request = frame::decode_request_body(&header, body).map_err(io::Error::other)?;
@@ -229,7 +379,14 @@ impl TcpConnection {
     }
 
     fn answer(&self, sequence: u64, answer: Answer) {
-        self.out.lock().order.answer(sequence, answer);
+        let mut answer = answer;
+        let mut out = self.out.lock();
+        let limited = out.order.slot(sequence).and_then(|slot| slot.target.as_ref()?.limited.clone());
+        if let Some(limited) = limited {
+            self.throttle(&mut answer, &limited);
+        }
+        out.order.answer(sequence, answer);
+        drop(out);
         self.pump(false);
     }
 
@@ -251,6 +408,11 @@ impl TcpConnection {
     }
 }
 
+/// Passes after so long; costs nothing before it is polled.
+async fn pause(duration: Duration) {
+    let _ = tokio::time::timeout(duration, pending::<()>()).await;
+}
+
 /// Why nothing more is sent.
 enum Ending {
     /// The client is gone, or sent what is no request.
@@ -260,18 +422,18 @@ enum Ending {
 }
 
 /// Lets one warning through in [`WARN_INTERVAL_MS`].
-struct WarnLimit {
+pub(crate) struct WarnLimit {
     next_ticks_ms: AtomicI64,
     silenced: AtomicU64,
 }
 
 impl WarnLimit {
-    const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { next_ticks_ms: AtomicI64::new(i64::MIN), silenced: AtomicU64::new(0) }
     }
 
     /// How many were held back since the last one that was let through; `None` to hold this one back.
-    fn admit(&self, now_ticks_ms: i64) -> Option<u64> {
+    pub(crate) fn admit(&self, now_ticks_ms: i64) -> Option<u64> {
         let next = self.next_ticks_ms.load(Ordering::Relaxed);
         let again = now_ticks_ms.saturating_add(WARN_INTERVAL_MS);
         let is_due = now_ticks_ms >= next
@@ -358,6 +520,16 @@ impl Out {
             count -= bytes.len();
             self.sending.pop_front();
         }
+    }
+}
+
+impl Claimant for TcpConnection {
+    fn wake(&self) {
+        self.attention.notify_one();
+    }
+
+    fn end(&self, reason: &str) {
+        self.end_by_fault(reason);
     }
 }
 

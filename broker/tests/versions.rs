@@ -8,7 +8,9 @@ mod support;
 use bytes::Bytes;
 use protocol::api::messages::add_partitions_to_txn_request::{AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction};
 use protocol::api::messages::alter_configs_request::{AlterConfigsResource, AlterableConfig as WholeConfig};
+use protocol::api::messages::create_acls_request::AclCreation;
 use protocol::api::messages::create_partitions_request::CreatePartitionsTopic;
+use protocol::api::messages::delete_acls_request::DeleteAclsFilter;
 use protocol::api::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use protocol::api::messages::delete_topics_request::DeleteTopicState;
 use protocol::api::messages::describe_configs_request::DescribeConfigsResource;
@@ -155,7 +157,6 @@ fn request(key: ApiKey, version: i16, topic_id: Uuid) -> Request {
             let resource = Resource::default().with_resource_type(kind).with_resource_name(name);
             IncrementalAlterConfigsRequest::default().with_resources(vec![resource.with_configs(vec![config])]).into()
         }
-        ApiKey::ListPartitionReassignments => ListPartitionReassignmentsRequest::default().into(),
         ApiKey::OffsetDelete => {
             let partitions = vec![OffsetDeleteRequestPartition::default()];
             let topic = OffsetDeleteRequestTopic::default().with_name(name()).with_partitions(partitions);
@@ -201,6 +202,48 @@ fn request(key: ApiKey, version: i16, topic_id: Uuid) -> Request {
             DescribeTransactionsRequest::default().with_transactional_ids(vec![id()]).into()
         }
         ApiKey::ListTransactions => ListTransactionsRequest::default().into(),
+        other => admin_request(other),
+    }
+}
+
+/// Those of administration; what they say of one node is the same with and without something in the request.
+fn admin_request(key: ApiKey) -> Request {
+    match key {
+        ApiKey::SaslHandshake => SaslHandshakeRequest::default().into(),
+        ApiKey::SaslAuthenticate => SaslAuthenticateRequest::default().into(),
+        ApiKey::DescribeAcls => DescribeAclsRequest::default()
+            .with_resource_type_filter(1)
+            .with_pattern_type_filter(3)
+            .with_operation(1)
+            .with_permission_type(1)
+            .into(),
+        ApiKey::CreateAcls => {
+            let creation = AclCreation::default().with_resource_type(2).with_resource_pattern_type(3);
+            CreateAclsRequest::default().with_creations(vec![creation.with_operation(3).with_permission_type(3)]).into()
+        }
+        ApiKey::DeleteAcls => {
+            let filter = DeleteAclsFilter::default().with_resource_type_filter(1).with_pattern_type_filter(3);
+            DeleteAclsRequest::default().with_filters(vec![filter.with_operation(1).with_permission_type(1)]).into()
+        }
+        ApiKey::AlterReplicaLogDirs => AlterReplicaLogDirsRequest::default().into(),
+        ApiKey::DescribeLogDirs => DescribeLogDirsRequest::default().with_topics(None).into(),
+        ApiKey::CreateDelegationToken => CreateDelegationTokenRequest::default().into(),
+        ApiKey::RenewDelegationToken => RenewDelegationTokenRequest::default().into(),
+        ApiKey::ExpireDelegationToken => ExpireDelegationTokenRequest::default().into(),
+        ApiKey::DescribeDelegationToken => DescribeDelegationTokenRequest::default().into(),
+        ApiKey::ElectLeaders => ElectLeadersRequest::default().with_topic_partitions(None).into(),
+        ApiKey::AlterPartitionReassignments => AlterPartitionReassignmentsRequest::default().into(),
+        ApiKey::ListPartitionReassignments => ListPartitionReassignmentsRequest::default().into(),
+        ApiKey::DescribeClientQuotas => DescribeClientQuotasRequest::default().into(),
+        ApiKey::AlterClientQuotas => AlterClientQuotasRequest::default().into(),
+        ApiKey::DescribeUserScramCredentials => DescribeUserScramCredentialsRequest::default().into(),
+        ApiKey::AlterUserScramCredentials => AlterUserScramCredentialsRequest::default().into(),
+        ApiKey::DescribeQuorum => DescribeQuorumRequest::default().into(),
+        ApiKey::UpdateFeatures => UpdateFeaturesRequest::default().into(),
+        ApiKey::UnregisterBroker => UnregisterBrokerRequest::default().with_broker_id(BrokerId(9)).into(),
+        ApiKey::ListConfigResources => ListConfigResourcesRequest::default().into(),
+        ApiKey::AddRaftVoter => AddRaftVoterRequest::default().into(),
+        ApiKey::RemoveRaftVoter => RemoveRaftVoterRequest::default().into(),
         other => panic!("{other} is served: give it a request here"),
     }
 }

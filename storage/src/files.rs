@@ -54,6 +54,15 @@ pub struct Metadata {
 /// An exclusive lock on a file, held until dropped.
 pub trait FileLock: Send + Sync {}
 
+/// Size of a volume, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// All of it.
+    pub total: u64,
+    /// What this process may still use.
+    pub usable: u64,
+}
+
 /// A file system.
 pub trait Files: Send + Sync {
     /// Opens the file at `path`.
@@ -79,6 +88,15 @@ pub trait Files: Send + Sync {
     /// [`FileHandle::sync_data`] on every file, side by side where that is quicker; one result for each, in order.
     fn sync_all(&self, files: &[Arc<dyn FileHandle>]) -> Vec<io::Result<()>> {
         files.iter().map(|file| file.sync_data()).collect()
+    }
+
+    /// Size of the volume that holds `path`, where it is known.
+    ///
+    /// # Errors
+    /// What the system says; `Unsupported` for disks that have no size.
+    fn volume(&self, path: &Path) -> io::Result<Volume> {
+        let _ = path;
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Whether there is a file or folder at `path`.

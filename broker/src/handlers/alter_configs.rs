@@ -15,9 +15,13 @@ use protocol::api::{ErrorCode, Response, StrBytes};
 use storage::log::{ConfigType as TopicConfigType, TOPIC_CONFIGS};
 
 use crate::config::value_fits;
+use crate::connection_limits::ConnectionLimits;
 use crate::dispatch::{Outcome, RequestContext};
 use crate::metadata::changes::{Refusal, log_config, refuse};
-use crate::metadata::{MetadataImage, MetadataRecord, RESOURCE_BROKER, RESOURCE_GROUP, RESOURCE_TOPIC, Settings};
+use crate::metadata::{
+    MetadataImage, MetadataRecord, RESOURCE_BROKER, RESOURCE_BROKER_LOGGER, RESOURCE_CLIENT_METRICS, RESOURCE_GROUP,
+    RESOURCE_TOPIC, Settings,
+};
 use crate::properties::{ConfigType, PROPERTIES};
 use crate::state::BrokerState;
 
@@ -181,6 +185,14 @@ fn present_settings(
         }
         RESOURCE_GROUP if name.is_empty() => refuse(ErrorCode::InvalidRequest, "Group name must not be empty"),
         RESOURCE_GROUP => Ok(image.settings(RESOURCE_GROUP, name).cloned().unwrap_or_default()),
+        RESOURCE_BROKER_LOGGER => refuse(
+            ErrorCode::InvalidRequest,
+            "Levels of loggers cannot be changed while this broker runs: set RUST_LOG where it is started.",
+        ),
+        RESOURCE_CLIENT_METRICS => refuse(
+            ErrorCode::InvalidRequest,
+            "This broker does not collect metrics of clients: a subscription has no use.",
+        ),
         other => refuse(ErrorCode::InvalidRequest, format!("Unsupported resource type: {other}")),
     }
 }
@@ -262,6 +274,8 @@ fn check(state: &BrokerState, resource_type: i8, wanted: &Settings) -> Result<()
             }
             let mut explicit = state.config.explicit.clone();
             explicit.extend(wanted.clone());
+            ConnectionLimits::from_properties(&explicit)
+                .map_err(|error| Refusal { code: ErrorCode::InvalidConfig, message: error.to_string() })?;
             log_config(&state.config.topic_defaults(&explicit), &Settings::new()).map(|_| ())
         }
         _ => {

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use protocol::api::messages::describe_cluster_response::DescribeClusterBroker;
-use protocol::api::messages::{
-    BrokerId, DescribeClusterRequest, DescribeClusterResponse, ListPartitionReassignmentsResponse,
-};
+use protocol::api::messages::{BrokerId, DescribeClusterRequest, DescribeClusterResponse};
 use protocol::api::{ErrorCode, Response};
 
 use crate::dispatch::{Outcome, RequestContext};
@@ -48,8 +46,4 @@ pub(crate) fn handle(state: &Arc<BrokerState>, context: &RequestContext, request
         response.cluster_authorized_operations = CLUSTER_OPERATIONS;
     }
     Response::DescribeCluster(response).into()
-}
-
-pub(crate) fn no_reassignments() -> Outcome {
-    Response::ListPartitionReassignments(ListPartitionReassignmentsResponse::default()).into()
 }

@@ -12,9 +12,12 @@ use protocol::api::{ErrorCode, Response};
 use storage::log::{ConfigType as TopicConfigType, TOPIC_CONFIGS};
 
 use crate::config::TOPIC_DEFAULTS;
+use crate::connection_limits::LIMITS;
 use crate::dispatch::{Outcome, RequestContext};
 use crate::metadata::changes::{Refusal, check_topic_name, refuse};
-use crate::metadata::{RESOURCE_BROKER, RESOURCE_GROUP, RESOURCE_TOPIC, Settings};
+use crate::metadata::{
+    RESOURCE_BROKER, RESOURCE_BROKER_LOGGER, RESOURCE_CLIENT_METRICS, RESOURCE_GROUP, RESOURCE_TOPIC, Settings,
+};
 use crate::properties::{ConfigType, PROPERTIES};
 use crate::state::BrokerState;
 
@@ -105,8 +108,8 @@ fn settings_of(state: &BrokerState, resource: &DescribeConfigsResource) -> Resul
         },
         RESOURCE_GROUP if name.is_empty() => refuse(ErrorCode::InvalidRequest, "Group name must not be empty"),
         RESOURCE_GROUP => Ok(group_settings(state, name)),
-        // Loggers and client metrics: none are kept.
-        8 | 16 => Ok(Vec::new()),
+        // Levels of loggers are set where the process is started; nobody subscribes to clients' metrics.
+        RESOURCE_BROKER_LOGGER | RESOURCE_CLIENT_METRICS => Ok(Vec::new()),
         other => refuse(ErrorCode::InvalidRequest, format!("Unsupported resource type: {other}")),
     }
 }
@@ -225,8 +228,13 @@ fn group_settings(state: &BrokerState, group: &str) -> Vec<Setting> {
     settings.collect()
 }
 
-/// Whether a property of the broker may be changed while it runs: those that are defaults of topic settings.
+/// Whether a property of the broker may be changed while it runs: limits of connections, and those that are defaults of
+/// topic settings.
 pub(crate) fn is_dynamic_property(name: &str) -> bool {
+    LIMITS.contains(&name) || is_topic_default(name)
+}
+
+fn is_topic_default(name: &str) -> bool {
     TOPIC_DEFAULTS.iter().any(|(_, properties)| properties.iter().any(|(property, _)| *property == name))
         && !matches!(name, "log.retention.minutes" | "log.retention.hours" | "log.roll.hours" | "log.roll.jitter.hours")
 }

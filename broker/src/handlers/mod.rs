@@ -3,10 +3,12 @@
 //! A handler runs on its caller's thread (a stream thread in process, a network worker over TCP). It may write to a log
 //! but never waits: what must wait is handed to [`crate::waiters`] or kept as a [`crate::dispatch::Responder`].
 
+pub(crate) mod acls;
 pub(crate) mod add_offsets_to_txn;
 pub(crate) mod add_partitions_to_txn;
 pub(crate) mod alter_configs;
 pub(crate) mod api_versions;
+pub(crate) mod client_quotas;
 pub(crate) mod create_partitions;
 pub(crate) mod create_topics;
 pub(crate) mod delete_groups;
@@ -16,8 +18,10 @@ pub(crate) mod describe_cluster;
 pub(crate) mod describe_configs;
 pub(crate) mod describe_groups;
 pub(crate) mod describe_producers;
+pub(crate) mod describe_quorum;
 pub(crate) mod describe_topic_partitions;
 pub(crate) mod describe_transactions;
+pub(crate) mod elect_leaders;
 pub(crate) mod end_txn;
 pub(crate) mod fetch;
 pub(crate) mod find_coordinator;
@@ -26,9 +30,12 @@ pub(crate) mod heartbeat;
 pub(crate) mod init_producer_id;
 pub(crate) mod join_group;
 pub(crate) mod leave_group;
+pub(crate) mod list_config_resources;
 pub(crate) mod list_groups;
 pub(crate) mod list_offsets;
 pub(crate) mod list_transactions;
+pub(crate) mod log_dirs;
+pub(crate) mod membership;
 pub(crate) mod metadata;
 pub(crate) mod offset_commit;
 pub(crate) mod offset_delete;
@@ -37,9 +44,13 @@ pub(crate) mod offset_for_leader_epoch;
 pub(crate) mod produce;
 mod produce_admission;
 mod produce_wait;
+pub(crate) mod reassignments;
 pub(crate) mod sync_group;
+pub(crate) mod telemetry;
 mod transaction_support;
 pub(crate) mod txn_offset_commit;
+pub(crate) mod update_features;
+pub(crate) mod without_security;
 pub(crate) mod write_txn_markers;
 
 use std::sync::Arc;

@@ -10,12 +10,18 @@ use base::hash::HashMap;
 use base::{LeaderEpoch, TopicName};
 use uuid::Uuid;
 
+use super::access_control::AccessRule;
+use super::quotas::{self, Quotas};
 use super::records::MetadataRecord;
 
 /// Number of a resource type that settings belong to: topics.
 pub const RESOURCE_TOPIC: i8 = 2;
 /// Number of a resource type that settings belong to: brokers.
 pub const RESOURCE_BROKER: i8 = 4;
+/// Number of a resource type that settings belong to: the broker's loggers.
+pub const RESOURCE_BROKER_LOGGER: i8 = 8;
+/// Number of a resource type that settings belong to: subscriptions to clients' metrics.
+pub const RESOURCE_CLIENT_METRICS: i8 = 16;
 /// Number of a resource type that settings belong to: consumer groups.
 pub const RESOURCE_GROUP: i8 = 32;
 
@@ -62,6 +68,9 @@ pub struct MetadataImage {
     settings: BTreeMap<(i8, String), Settings>,
     features: BTreeMap<String, i16>,
     next_producer_id: i64,
+    /// What changes seldom is shared between images.
+    quotas: Arc<Quotas>,
+    access_rules: Arc<BTreeMap<Uuid, AccessRule>>,
     /// Broker starts so far.
     registrations: i32,
     partition_count: usize,
@@ -116,6 +125,16 @@ impl MetadataImage {
     /// Features and the level they are switched to.
     pub fn features(&self) -> &BTreeMap<String, i16> {
         &self.features
+    }
+
+    /// Quotas of clients.
+    pub fn quotas(&self) -> &Arc<Quotas> {
+        &self.quotas
+    }
+
+    /// Access control entries by their identities.
+    pub fn access_rules(&self) -> &BTreeMap<Uuid, AccessRule> {
+        &self.access_rules
     }
 
     /// First producer id not given out in a block.
@@ -188,12 +207,27 @@ impl MetadataImage {
                     self.partition_count -= topic.partitions.len();
                 }
             }
+            // Level 0 is the same as not being there.
+            MetadataRecord::FeatureLevel { name, level: 0 } => {
+                self.features.remove(name);
+            }
             MetadataRecord::FeatureLevel { name, level } => {
                 self.features.insert(name.clone(), *level);
             }
             MetadataRecord::ProducerIds { next, .. } => self.next_producer_id = *next,
             MetadataRecord::RegisterBroker { .. } => self.registrations += 1,
-            MetadataRecord::Ignored => {}
+            MetadataRecord::ClientQuota(change) => quotas::apply(Arc::make_mut(&mut self.quotas), change),
+            MetadataRecord::AccessControlEntry(entry) => {
+                Arc::make_mut(&mut self.access_rules).insert(entry.id, entry.rule.clone());
+            }
+            MetadataRecord::RemoveAccessControlEntry(id) => {
+                Arc::make_mut(&mut self.access_rules).remove(id);
+            }
+            // Transactions are resolved where the log is read.
+            MetadataRecord::BeginTransaction
+            | MetadataRecord::EndTransaction
+            | MetadataRecord::AbortTransaction
+            | MetadataRecord::Ignored => {}
         }
         Ok(())
     }

@@ -14,11 +14,12 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use protocol::api::{ErrorCode, Pieces};
 use protocol::record::{self, BatchBuilder, BuilderOptions, Compression, HeadersRef};
-use storage::log::{AppendOptions, LogConfig, LogDirectory, PartitionLog, ReadLimit};
+use storage::log::{AppendOptions, LogConfig, LogDirectory, PartitionLog};
 use uuid::Uuid;
 
 use super::image::MetadataImage;
 use super::records::MetadataRecord;
+use super::replay;
 use crate::error::BrokerError;
 
 /// Name of the metadata log's topic; no client sees it.
@@ -26,7 +27,6 @@ pub const METADATA_TOPIC: &str = "__cluster_metadata";
 /// Kafka's fixed id of that topic.
 pub const METADATA_TOPIC_ID: Uuid = Uuid::from_u128(1);
 const LEADER_EPOCH: i32 = 1;
-const READ_BYTES: usize = 1 << 20;
 
 type Done = Box<dyn FnOnce(Result<(), ErrorCode>) + Send>;
 
@@ -40,6 +40,8 @@ struct Pending {
 /// See the module.
 pub struct MetadataLog {
     log: Arc<PartitionLog>,
+    leader_epoch: i32,
+    left_open: bool,
     head: Mutex<MetadataImage>,
     apply: Mutex<()>,
     pending: Mutex<VecDeque<Pending>>,
@@ -57,14 +59,32 @@ impl MetadataLog {
         let log = directory
             .create_partition(&partition, METADATA_TOPIC_ID, config)
             .map_err(|error| BrokerError::Storage(format!("cannot open the metadata log: {error}")))?;
-        let image = replay(&log)?;
+        let replay = replay::replay(directory, &partition, &log)?;
+        let (left_open, image) = (replay.is_inside_transaction(), replay.image);
+        // A quorum's log has terms of its own; ours go on from there.
+        let leader_epoch = match log.latest_leader_epoch() {
+            known if known <= LEADER_EPOCH => LEADER_EPOCH,
+            known => known + 1,
+        };
         Ok(Self {
             log,
+            leader_epoch,
+            left_open,
             head: Mutex::new(image.clone()),
             apply: Mutex::new(()),
             pending: Mutex::default(),
             current: RwLock::new(Arc::new(image)),
         })
+    }
+
+    /// Whether what was read ends inside a metadata transaction, which must be aborted before anything else is written.
+    pub fn ends_inside_transaction(&self) -> bool {
+        self.left_open
+    }
+
+    /// The term in which this broker appends.
+    pub fn leader_epoch(&self) -> i32 {
+        self.leader_epoch
     }
 
     /// The log itself, to be told when it advances.
@@ -128,7 +148,7 @@ impl MetadataLog {
         let batch = encode(records, now).map_err(|error| failed(&error))?;
         let info = self
             .log
-            .append(&Pieces::from(batch), AppendOptions::coordinator(LEADER_EPOCH, now))
+            .append(&Pieces::from(batch), AppendOptions::coordinator(self.leader_epoch, now))
             .map_err(|error| failed(&error))?;
         Ok(info.last_offset + 1)
     }
@@ -170,37 +190,4 @@ fn encode(records: &[MetadataRecord], now: Now) -> Result<Bytes, record::RecordE
         builder.append(now.wall_ms, None, Some(&record.encode()), HeadersRef::EMPTY)?;
     }
     builder.build()
-}
-
-fn replay(log: &PartitionLog) -> Result<MetadataImage, BrokerError> {
-    let mut image = MetadataImage::default();
-    let offsets = log.offsets();
-    let mut position = offsets.log_start;
-    let refused = |position: Offset, error: &dyn std::fmt::Display| {
-        BrokerError::Storage(format!("the metadata log cannot be used at offset {position}: {error}"))
-    };
-    while position < offsets.log_end {
-        let read =
-            log.read(position, READ_BYTES, ReadLimit::LogEnd, true).map_err(|error| refused(position, &error))?;
-        let bytes = read.records.to_bytes().map_err(|error| refused(position, &error))?;
-        let before = position;
-        for batch in record::batches(&bytes) {
-            let batch = batch.map_err(|error| refused(position, &error))?;
-            batch.verify_crc().map_err(|error| refused(position, &error))?;
-            if !batch.header().attributes.is_control() {
-                let mut records = batch.records().map_err(|error| refused(position, &error))?;
-                while let Some(entry) = records.next() {
-                    let entry = entry.map_err(|error| refused(position, &error))?;
-                    let Some(value) = entry.value else { continue };
-                    let change = MetadataRecord::decode(value).map_err(|error| refused(entry.offset, &error))?;
-                    image.apply(&change).map_err(|error| refused(entry.offset, &error))?;
-                }
-            }
-            position = batch.header().next_offset();
-        }
-        if position == before {
-            return Err(refused(position, &"no whole batch where one must be"));
-        }
-    }
-    Ok(image)
 }

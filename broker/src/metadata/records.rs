@@ -1,14 +1,19 @@
 //! The records of the metadata log, in KRaft's schemas: a frame version, the record's type and version, then its fields
 //! in the flexible encoding (compact lengths, tagged fields at the end).
 //!
-//! Only what one broker needs is read into [`MetadataRecord`]. Records about brokers, fencing and controllers are known
-//! and passed over: this broker's own registration follows from its configuration. Anything else is refused by name, so
-//! that nothing that matters is dropped silently.
+//! Every record type of Apache Kafka 4.3 is known. What one broker needs is read into [`MetadataRecord`]; records about
+//! brokers, fencing, controllers, eligible replicas, delegation tokens and SCRAM credentials are passed over: this broker's
+//! own registration follows from its configuration, and it has no authentication. They stay in the log, which is only ever
+//! appended to. A type or version that is not known is refused by name, so that nothing that matters is dropped silently.
 
 use uuid::Uuid;
 
+use super::access_control::AccessControlEntry;
+use super::fields::{Reader, Writer};
+use super::quotas::QuotaChange;
+
 /// One change of the cluster's metadata.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum MetadataRecord {
     /// `TopicRecord`: a topic comes to be.
     Topic {
@@ -55,6 +60,18 @@ pub enum MetadataRecord {
         /// Node id.
         broker_id: i32,
     },
+    /// `ClientQuotaRecord`: a quota is set or removed.
+    ClientQuota(QuotaChange),
+    /// `AccessControlEntryRecord`: an access control entry is made.
+    AccessControlEntry(AccessControlEntry),
+    /// `RemoveAccessControlEntryRecord`: the entry with that identity is removed.
+    RemoveAccessControlEntry(Uuid),
+    /// `BeginTransactionRecord`: what follows takes effect together, or not at all.
+    BeginTransaction,
+    /// `EndTransactionRecord`: what came since the begin takes effect.
+    EndTransaction,
+    /// `AbortTransactionRecord`: what came since the begin is void.
+    AbortTransaction,
     /// A known record that means nothing here.
     Ignored,
 }
@@ -114,7 +131,7 @@ pub enum RecordRefused {
     },
 }
 
-const NAMES: [&str; 28] = [
+const NAMES: [&str; 29] = [
     "RegisterBrokerRecord",
     "UnregisterBrokerRecord",
     "TopicRecord",
@@ -143,6 +160,7 @@ const NAMES: [&str; 28] = [
     "AbortTransactionRecord",
     "RemoveDelegationTokenRecord",
     "RegisterControllerRecord",
+    "ClearElrRecord",
 ];
 
 fn name_of(kind: u32) -> &'static str {
@@ -181,10 +199,7 @@ impl MetadataRecord {
                 out.0.push(*resource_type as u8);
                 out.string(resource_name);
                 out.string(name);
-                match value {
-                    Some(value) => out.string(value),
-                    None => out.unsigned(0),
-                }
+                out.nullable_string(value.as_deref());
                 out.unsigned(0);
             }
             Self::RemoveTopic(id) => {
@@ -216,10 +231,23 @@ impl MetadataRecord {
                 out.0.push(0); // not fenced
                 out.unsigned(0);
             }
-            Self::Ignored => {
-                out.head(20, 0);
+            Self::ClientQuota(change) => {
+                out.head(14, 0);
+                out.quota_change(change);
+            }
+            Self::AccessControlEntry(entry) => {
+                out.head(18, 0);
+                out.access_control_entry(entry);
+            }
+            Self::RemoveAccessControlEntry(id) => {
+                out.head(19, 0);
+                out.uuid(*id);
                 out.unsigned(0);
             }
+            Self::BeginTransaction => out.empty(23),
+            Self::EndTransaction => out.empty(24),
+            Self::AbortTransaction => out.empty(25),
+            Self::Ignored => out.empty(20),
         }
         out.0
     }
@@ -238,9 +266,9 @@ impl MetadataRecord {
         let malformed = || RecordRefused::Malformed { name };
         let newest = match kind {
             3 | 5 => 2,
-            2 | 4 | 9 | 12 | 15 => 0,
-            // Brokers, fencing, controllers, no-ops, transaction begin and end: known and of no consequence here.
-            0 | 1 | 7 | 8 | 17 | 20 | 21 | 23 | 24 | 27 => u32::MAX,
+            2 | 4 | 9 | 12 | 14 | 15 | 18 | 19 | 23 | 24 | 25 => 0,
+            // Brokers, fencing, controllers, eligible replicas, no-ops, credentials: known and of no consequence here.
+            0 | 1 | 7 | 8 | 10 | 11 | 17 | 20 | 21 | 22 | 26 | 27 | 28 => u32::MAX,
             _ => return Err(RecordRefused::Unsupported { name, kind, version }),
         };
         if frame != FRAME_VERSION || version > newest {
@@ -254,15 +282,18 @@ impl MetadataRecord {
             5 => input.partition_change(),
             9 => input.uuid().map(Self::RemoveTopic),
             12 => input.feature(),
+            14 => input.quota_change().map(Self::ClientQuota),
             15 => input.producer_ids(),
+            18 => input.access_control_entry().map(Self::AccessControlEntry),
+            19 => input.uuid().map(Self::RemoveAccessControlEntry),
+            23 => Some(Self::BeginTransaction),
+            24 => Some(Self::EndTransaction),
+            25 => Some(Self::AbortTransaction),
             _ => Some(Self::Ignored),
         };
         record.ok_or_else(malformed)
     }
 }
-
-#[derive(Default)]
-struct Writer(Vec<u8>);
 
 impl Writer {
     fn head(&mut self, kind: u32, version: u32) {
@@ -271,32 +302,9 @@ impl Writer {
         self.unsigned(version);
     }
 
-    fn unsigned(&mut self, mut value: u32) {
-        while value >= 0x80 {
-            self.0.push((value as u8 & 0x7f) | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
-    }
-
-    fn i32(&mut self, value: i32) {
-        self.0.extend_from_slice(&value.to_be_bytes());
-    }
-
-    fn uuid(&mut self, id: Uuid) {
-        self.0.extend_from_slice(id.as_bytes());
-    }
-
-    fn string(&mut self, text: &str) {
-        self.unsigned(text.len() as u32 + 1);
-        self.0.extend_from_slice(text.as_bytes());
-    }
-
-    fn i32s(&mut self, values: &[i32]) {
-        self.unsigned(values.len() as u32 + 1);
-        for value in values {
-            self.i32(*value);
-        }
+    fn empty(&mut self, kind: u32) {
+        self.head(kind, 0);
+        self.unsigned(0);
     }
 
     fn partition_change(&mut self, change: &PartitionChange) {
@@ -327,69 +335,7 @@ impl Writer {
     }
 }
 
-/// Every method takes its field from the front; `None` when the bytes do not hold it.
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (head, tail) = self.0.split_at_checked(count)?;
-        self.0 = tail;
-        Some(head)
-    }
-
-    fn unsigned(&mut self) -> Option<u32> {
-        let mut value = 0u32;
-        for shift in [0, 7, 14, 21, 28] {
-            let byte = self.take(1)?[0];
-            value |= u32::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Some(value);
-            }
-        }
-        None
-    }
-
-    fn i16(&mut self) -> Option<i16> {
-        Some(i16::from_be_bytes(self.take(2)?.try_into().ok()?))
-    }
-
-    fn i32(&mut self) -> Option<i32> {
-        Some(i32::from_be_bytes(self.take(4)?.try_into().ok()?))
-    }
-
-    fn i64(&mut self) -> Option<i64> {
-        Some(i64::from_be_bytes(self.take(8)?.try_into().ok()?))
-    }
-
-    fn uuid(&mut self) -> Option<Uuid> {
-        Some(Uuid::from_bytes(self.take(16)?.try_into().ok()?))
-    }
-
-    /// Outer `None`: malformed; inner `None`: null.
-    fn nullable_string(&mut self) -> Option<Option<String>> {
-        match self.unsigned()? {
-            0 => Some(None),
-            length => {
-                let bytes = self.take(length as usize - 1)?;
-                Some(Some(String::from_utf8(bytes.to_vec()).ok()?))
-            }
-        }
-    }
-
-    fn string(&mut self) -> Option<String> {
-        self.nullable_string()?
-    }
-
-    fn i32s(&mut self) -> Option<Vec<i32>> {
-        match self.unsigned()? {
-            0 => Some(Vec::new()),
-            length => {
-                let bytes = self.take((length as usize - 1).checked_mul(4)?)?;
-                Some(bytes.chunks_exact(4).map(|b| i32::from_be_bytes([b[0], b[1], b[2], b[3]])).collect())
-            }
-        }
-    }
-
+impl Reader<'_> {
     fn topic(&mut self) -> Option<MetadataRecord> {
         Some(MetadataRecord::Topic { name: self.string()?, id: self.uuid()? })
     }
@@ -423,17 +369,15 @@ impl<'a> Reader<'a> {
     fn partition_change(&mut self) -> Option<MetadataRecord> {
         let mut change =
             PartitionChange { partition: self.i32()?, topic_id: self.uuid()?, isr: None, leader: None, replicas: None };
-        for _ in 0..self.unsigned()? {
-            let tag = self.unsigned()?;
-            let length = self.unsigned()? as usize;
-            let mut field = Reader(self.take(length)?);
+        self.tagged(|tag, field| {
             match tag {
                 0 => change.isr = Some(field.i32s()?),
                 1 => change.leader = Some(field.i32()?).filter(|leader| *leader != -2),
                 2 => change.replicas = Some(field.i32s()?),
                 _ => {}
             }
-        }
+            Some(())
+        })?;
         Some(MetadataRecord::PartitionChange(change))
     }
 
@@ -448,6 +392,8 @@ impl<'a> Reader<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::access_control::AccessRule;
+    use super::super::quotas::QuotaEntity;
     use super::*;
 
     fn unhex(text: &str) -> Vec<u8> {
@@ -485,6 +431,27 @@ mod tests {
             MetadataRecord::FeatureLevel { name: "group.version".into(), level: 1 },
             MetadataRecord::ProducerIds { broker_id: 1, broker_epoch: 9, next: 1000 },
             MetadataRecord::RegisterBroker { broker_id: 1 },
+            MetadataRecord::ClientQuota(QuotaChange {
+                entity: QuotaEntity::from([("client-id".into(), None), ("user".into(), Some("ann".into()))]),
+                key: "producer_byte_rate".into(),
+                value: Some(1024.0),
+            }),
+            MetadataRecord::AccessControlEntry(AccessControlEntry {
+                id,
+                rule: AccessRule {
+                    resource_type: 2,
+                    resource_name: "orders".into(),
+                    pattern_type: 3,
+                    principal: "User:ann".into(),
+                    host: "*".into(),
+                    operation: 3,
+                    permission: 3,
+                },
+            }),
+            MetadataRecord::RemoveAccessControlEntry(id),
+            MetadataRecord::BeginTransaction,
+            MetadataRecord::EndTransaction,
+            MetadataRecord::AbortTransaction,
         ];
         for record in records {
             let bytes = record.encode();
@@ -506,7 +473,10 @@ mod tests {
 
     #[test]
     fn an_unsupported_record_is_refused_by_name() {
-        let error = MetadataRecord::decode(&[1, 18, 0, 0]).unwrap_err();
-        assert_eq!(error.to_string(), "metadata record AccessControlEntryRecord (type 18, version 0) is not supported");
+        let error = MetadataRecord::decode(&[1, 18, 1, 0]).unwrap_err();
+        assert_eq!(error.to_string(), "metadata record AccessControlEntryRecord (type 18, version 1) is not supported");
+        let error = MetadataRecord::decode(&[1, 29, 0, 0]).unwrap_err();
+        assert_eq!(error.to_string(), "metadata record of an unknown type (type 29, version 0) is not supported");
+        assert_eq!(MetadataRecord::decode(&[1, 28, 0, 0]), Ok(MetadataRecord::Ignored), "ClearElrRecord");
     }
 }

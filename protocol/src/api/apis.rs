@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::fetch::{FetchRequest, FetchResponse};
-use super::guard::MAX_REQUEST_BYTES;
+use super::guard::max_request_bytes;
 use super::messages::*;
 use super::pieces::PieceWriter;
 use super::produce::{ProduceRequest, ProduceResponse};
@@ -102,7 +102,7 @@ macro_rules! apis {
 
             /// Reads a body; what follows it in `bytes` is ignored, as by Kafka.
             pub(crate) fn decode_body(key: ApiKey, version: i16, bytes: Bytes) -> Result<Self, CodecError> {
-                if !matches!(key, ApiKey::Produce) && bytes.len() > MAX_REQUEST_BYTES {
+                if bytes.len() > max_request_bytes(key) {
                     return Err(CodecError::invalid(key.name(), format!("a body of {} bytes is too large", bytes.len())));
                 }
                 match key {

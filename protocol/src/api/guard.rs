@@ -20,11 +20,19 @@ use bytes::{Buf, Bytes, TryGetError};
 use kafka_protocol::protocol::buf::ByteBuf;
 use kafka_protocol::protocol::{Decodable, HeaderVersion, Message};
 
+use super::apis::ApiKey;
 use super::wire::CodecError;
 
-/// Largest request that carries no record batches. A length may claim as many elements as there are bytes, and an
-/// element takes some hundred bytes of memory: this bounds what is reserved (not touched) before the lie shows.
-pub(crate) const MAX_REQUEST_BYTES: usize = 8 << 20;
+/// Largest body of a request that is not Produce. An element of a few bytes takes some hundred in memory, and is answered by
+/// as much: this bounds what one request may take. Those in which members of a group hand over bytes for each other may be
+/// larger; they have few elements.
+pub(crate) const fn max_request_bytes(key: ApiKey) -> usize {
+    match key {
+        ApiKey::Produce => usize::MAX,
+        ApiKey::JoinGroup | ApiKey::SyncGroup => 8 << 20,
+        _ => 2 << 20,
+    }
+}
 /// Largest response that carries no record batches.
 pub(crate) const MAX_RESPONSE_BYTES: usize = 32 << 20;
 

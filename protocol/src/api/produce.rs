@@ -150,6 +150,9 @@ pub(super) fn check_version(api: &'static str, version: i16, min: i16, max: i16)
     if (min..=max).contains(&version) { Ok(()) } else { Err(CodecError::UnsupportedVersion { api, version }) }
 }
 
+/// Topics and partitions of one request, together.
+const ELEMENTS_MAX: usize = 1 << 18;
+
 fn check(version: i16) -> Result<(), CodecError> {
     check_version("Produce", version, 3, 13)
 }
@@ -251,7 +254,7 @@ impl WireMessage for ProduceRequest {
 
     fn decode_wire(bytes: Bytes, version: i16) -> Result<Self, CodecError> {
         check(version)?;
-        let mut reader = Reader::new(bytes, version >= FIRST_FLEXIBLE);
+        let mut reader = Reader::new(bytes, version >= FIRST_FLEXIBLE).with_elements_max(ELEMENTS_MAX);
         let transactional_id = reader.nullable_string("transactional id")?;
         let acks = reader.i16("acks")?;
         let timeout_ms = reader.i32("timeout")?;

@@ -89,11 +89,19 @@ impl<T: Message + Encodable + Decodable + HeaderVersion> WireMessage for T {
 pub(crate) struct Reader {
     bytes: Bytes,
     flexible: bool,
+    /// How many array elements may still come.
+    elements_left: usize,
 }
 
 impl Reader {
     pub(crate) fn new(bytes: Bytes, flexible: bool) -> Self {
-        Self { bytes, flexible }
+        Self { bytes, flexible, elements_left: usize::MAX }
+    }
+
+    /// Refuses arrays of more than `elements` elements altogether: a few bytes of a request may take a hundred in memory.
+    pub(crate) fn with_elements_max(mut self, elements: usize) -> Self {
+        self.elements_left = elements;
+        self
     }
 
     pub(crate) fn into_rest(self) -> Bytes {
@@ -210,6 +218,8 @@ impl Reader {
         let Some(count) = self.length(false, field)? else { return Ok(None) };
         // Every element takes at least a byte.
         self.need(count, field)?;
+        let left = self.elements_left.checked_sub(count);
+        self.elements_left = left.ok_or_else(|| CodecError::invalid(field, "more elements than a request may have"))?;
         let mut elements = Vec::with_capacity(count.min(64));
         for _ in 0..count {
             elements.push(element(self)?);

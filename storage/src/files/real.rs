@@ -13,7 +13,7 @@ use base::Timestamp;
 use parking_lot::Mutex;
 use rustix::fs::FlockOperation;
 
-use super::{Entry, FileHandle, FileLock, Files, Metadata, OpenMode};
+use super::{Entry, FileHandle, FileLock, Files, Metadata, OpenMode, Volume};
 
 /// Above this many files one `syncfs` is taken instead of a `fdatasync` each: it walks the file system once.
 const SYNCFS_FROM_FILES: usize = 64;
@@ -101,6 +101,12 @@ impl Files for RealFiles {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
+    }
+
+    fn volume(&self, path: &Path) -> io::Result<Volume> {
+        let volume = rustix::fs::statvfs(path)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(volume.f_frsize);
+        Ok(Volume { total: bytes(volume.f_blocks), usable: bytes(volume.f_bavail) })
     }
 
     fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn FileLock>>> {

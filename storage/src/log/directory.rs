@@ -23,7 +23,7 @@ use super::partitions::{Checkpointed, Slot, parse_folder_name};
 use super::tail::TailBudget;
 use super::types::{Durability, LogError, RecoveryReport};
 use crate::error::{ErrorKind, StorageError};
-use crate::files::{FileLock, Files};
+use crate::files::{FileLock, Files, Volume};
 
 pub(super) const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 pub(super) const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
@@ -227,6 +227,32 @@ impl LogDirectory {
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.shared.folder
+    }
+
+    /// Size of the volume it lies on; `None` where that is not known.
+    pub fn volume_bytes(&self) -> Option<Volume> {
+        self.shared.cache.files().volume(&self.shared.folder).ok()
+    }
+
+    /// Names of the files in a partition's folder that end in `suffix`, such as a quorum's checkpoints; the log itself does
+    /// not know them.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn files_beside(&self, partition: &TopicPartition, suffix: &str) -> Result<Vec<String>, LogError> {
+        let folder = self.shared.folder.join(partition.to_string());
+        let listed = self.shared.cache.files().list(&folder);
+        let entries = listed.map_err(|error| StorageError::io("list", &folder, &error))?;
+        Ok(entries.into_iter().map(|entry| entry.name).filter(|name| name.ends_with(suffix)).collect())
+    }
+
+    /// The content of one of [`LogDirectory::files_beside`].
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn read_beside(&self, partition: &TopicPartition, name: &str) -> Result<Vec<u8>, LogError> {
+        let path = self.shared.folder.join(partition.to_string()).join(name);
+        self.shared.cache.files().read(&path).map_err(|error| StorageError::io("read", &path, &error))
     }
 
     /// What opening found.
