@@ -64,6 +64,7 @@ impl Broker {
         if config.data_dir.as_os_str().is_empty() {
             return Err(BrokerError::Config("log.dirs is not set\nname the directory that holds the data".to_owned()));
         }
+        config.check_together()?;
         for key in crate::effects::without_effect(&config.explicit) {
             tracing::warn!("the broker property {key} has no effect in this broker");
         }

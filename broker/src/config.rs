@@ -166,6 +166,19 @@ impl BrokerConfig {
         defaults
     }
 
+    /// Checks what several properties say together; they are given one by one, so this waits until the broker is opened.
+    pub(crate) fn check_together(&self) -> Result<(), BrokerError> {
+        crate::effects::check_authorizer(&self.explicit)?;
+        if (0..i64::from(self.socket_request_max_bytes)).contains(&self.queued_max_request_bytes) {
+            return Err(BrokerError::Config(format!(
+                "queued.max.request.bytes={} must not be below socket.request.max.bytes={}, or no request of that size \
+                 could be read\nraise it, lower the other, or set -1 for no bound",
+                self.queued_max_request_bytes, self.socket_request_max_bytes
+            )));
+        }
+        Ok(())
+    }
+
     fn from_explicit(explicit: BTreeMap<String, String>) -> Result<Self, BrokerError> {
         for (key, value) in &explicit {
             check(key, value)?;
@@ -192,13 +205,10 @@ impl BrokerConfig {
             Some(text) => text.trim().parse().unwrap_or(1),
             None => 1,
         };
-        let queued_max_request_bytes = reader.long("queued.max.request.bytes");
-        if (0..i64::from(reader.int("socket.request.max.bytes"))).contains(&queued_max_request_bytes) {
-            return Err(BrokerError::Config(format!(
-                "queued.max.request.bytes={queued_max_request_bytes} must not be below socket.request.max.bytes, or no \
-                 request of that size could be read\nraise it, lower the other, or set -1 for no bound"
-            )));
-        }
+        let queued_max_request_bytes = match explicit.contains_key("queued.max.request.bytes") {
+            true => reader.long("queued.max.request.bytes"),
+            false => reader.long("queued.max.request.bytes").max(reader.long("socket.request.max.bytes")),
+        };
         Ok(Self {
             data_dir: PathBuf::from(data_dir),
             durability,

@@ -72,7 +72,6 @@ pub const REFUSED: &[&str] = &[
 
 /// Refuses settings that count on what is not there.
 pub(crate) fn refuse_unkept_promises(explicit: &BTreeMap<String, String>) -> Result<(), BrokerError> {
-    check_authorizer(explicit)?;
     for (key, value) in explicit {
         if REFUSED.binary_search(&key.as_str()).is_err() {
             continue;
@@ -98,7 +97,7 @@ const ANONYMOUS: &str = "User:ANONYMOUS";
 
 /// Without authentication every client has the same name, so an authorizer could only let all in or none. It is taken where
 /// its entries decide nothing, as on a Kafka with the same settings: everybody is a super user.
-fn check_authorizer(explicit: &BTreeMap<String, String>) -> Result<(), BrokerError> {
+pub(crate) fn check_authorizer(explicit: &BTreeMap<String, String>) -> Result<(), BrokerError> {
     let text = |name: &str| explicit.get(name).map(|value| value.trim()).unwrap_or_default();
     match text("authorizer.class.name") {
         "" => Ok(()),
@@ -144,10 +143,10 @@ mod tests {
     fn protection_that_is_not_there_is_refused_and_idle_settings_are_found() {
         assert!(refuse_unkept_promises(&set(&[("controller.quorum.voters", "1@localhost:9093")])).is_ok());
         assert!(refuse_unkept_promises(&set(&[("controller.quorum.voters", "1@a:9093,2@b:9093")])).is_err());
-        assert!(refuse_unkept_promises(&set(&[("authorizer.class.name", "Acl")])).is_err());
+        assert!(check_authorizer(&set(&[("authorizer.class.name", "Acl")])).is_err());
         let standard = ("authorizer.class.name", STANDARD_AUTHORIZER);
-        assert!(refuse_unkept_promises(&set(&[standard])).is_err());
-        assert!(refuse_unkept_promises(&set(&[standard, ("super.users", "User:ops; User:ANONYMOUS")])).is_ok());
+        assert!(check_authorizer(&set(&[standard])).is_err());
+        assert!(check_authorizer(&set(&[standard, ("super.users", "User:ops; User:ANONYMOUS")])).is_ok());
         assert!(refuse_unkept_promises(&set(&[("security.inter.broker.protocol", "PLAINTEXT")])).is_ok());
         let settings = set(&[("num.io.threads", "8"), ("num.partitions", "3"), ("log.retention.hours", "1")]);
         assert_eq!(without_effect(&settings).collect::<Vec<_>>(), ["num.io.threads"]);

@@ -52,8 +52,9 @@ fn begun_requests_that_fill_the_memory_for_requests_block_nobody() {
 
 #[test]
 fn a_bound_below_the_largest_request_is_refused() {
-    let config = broker::BrokerConfig::embedded("/nowhere").with("queued.max.request.bytes", "1000");
-    assert!(config.unwrap_err().to_string().contains("socket.request.max.bytes"));
+    let config = broker::BrokerConfig::embedded("/nowhere").with("queued.max.request.bytes", "1000").unwrap();
+    let error = broker::Broker::start(config).map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("socket.request.max.bytes"), "{error}");
 }
 
 #[test]
