@@ -103,7 +103,7 @@ fn read(peer: &mut Peer, topic: &str, index: i32, isolation_level: i8) -> Vec<St
             let batch = batch.unwrap();
             let header = *batch.header();
             offset = header.next_offset();
-            let is_aborted = |first: i64| header.base_offset >= first && header.base_offset <= first;
+            let is_aborted = |first: i64| header.base_offset == first;
             let skip = header.attributes.is_control()
                 || aborted
                     .iter()

@@ -22,10 +22,13 @@ const UPGRADE: i8 = 1;
 const UNSAFE_DOWNGRADE: i8 = 3;
 const METADATA_VERSION: &str = "metadata.version";
 
+/// A feature, and why its update is refused.
+type Checked = (StrBytes, Option<Refusal>);
+
 pub(crate) fn handle(state: &Arc<BrokerState>, context: &RequestContext, request: &UpdateFeaturesRequest) -> Outcome {
     let responder = context.defer();
     let version = context.version;
-    let checked: Arc<Mutex<Vec<(StrBytes, Option<Refusal>)>>> = Arc::default();
+    let checked: Arc<Mutex<Vec<Checked>>> = Arc::default();
     let answers = Arc::clone(&checked);
     state.change_metadata(
         |image| {
@@ -92,11 +95,7 @@ fn check(image: &MetadataImage, update: &FeatureUpdateKey, version: i16) -> Resu
     Ok(level != present)
 }
 
-fn respond(
-    answers: Vec<(StrBytes, Option<Refusal>)>,
-    version: i16,
-    committed: Result<(), ErrorCode>,
-) -> UpdateFeaturesResponse {
+fn respond(answers: Vec<Checked>, version: i16, committed: Result<(), ErrorCode>) -> UpdateFeaturesResponse {
     let mut response = UpdateFeaturesResponse::default();
     if let Err(code) = committed {
         response.error_code = code.code();
