@@ -72,7 +72,7 @@ impl Pump {
             let (topic, value) = (self.topic, Some(value));
             match self.producer.send(topic, partition, Some(timestamp), key, value, &self.headers, now) {
                 Ok(status) => {
-                    if status.ready {
+                    if status.is_ready() {
                         self.step()?;
                     }
                     return Ok(());

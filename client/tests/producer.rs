@@ -119,9 +119,9 @@ fn keys_go_where_kafka_puts_them_and_records_without_key_stick() {
         ProducerCore::new(cluster.client(&clock, ClientConfig::default()), ProducerConfig::default()).unwrap();
     let t = core.topic("t");
     let status = core.send(t, None, None, Some(b"key"), None, HeadersRef::EMPTY, clock.now()).unwrap();
-    assert_eq!(status.partition, protocol::record::partition_for_key(b"key", 10));
+    assert_eq!(status.partition(), protocol::record::partition_for_key(b"key", 10));
     let partitions: Vec<i32> = (0..100)
-        .map(|_| core.send(t, None, None, None, Some(b"v"), HeadersRef::EMPTY, clock.now()).unwrap().partition)
+        .map(|_| core.send(t, None, None, None, Some(b"v"), HeadersRef::EMPTY, clock.now()).unwrap().partition())
         .collect();
     assert!(partitions.windows(2).all(|pair| pair[0] == pair[1]), "{partitions:?}");
     let error = core.send(t, Some(10), None, None, None, HeadersRef::EMPTY, clock.now()).unwrap_err();

@@ -31,14 +31,35 @@ pub struct TopicHandle(u32);
 pub struct FlushMark(u64);
 
 /// What became of a record at once.
+///
+/// One word: as fields of their own they are written one by one and then moved together, a load that has to wait until the record's own
+/// bytes have left for memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SendStatus {
+pub struct SendStatus(u64);
+
+impl SendStatus {
+    const READY: u64 = 1 << 32;
+    const FIRST: u64 = 1 << 33;
+
+    fn new(partition: PartitionId, ready: bool, first: bool) -> Self {
+        let flags = (if ready { Self::READY } else { 0 }) | (if first { Self::FIRST } else { 0 });
+        Self(u64::from(partition as u32) | flags)
+    }
+
     /// Where it goes.
-    pub partition: PartitionId,
+    pub fn partition(self) -> PartitionId {
+        self.0 as u32 as PartitionId
+    }
+
     /// Whether a step would send something now.
-    pub ready: bool,
+    pub fn is_ready(self) -> bool {
+        self.0 & Self::READY != 0
+    }
+
     /// Whether it is the first of its batch: a step is due when `linger.ms` is over.
-    pub first: bool,
+    pub fn is_first(self) -> bool {
+        self.0 & Self::FIRST != 0
+    }
 }
 
 /// Writes records; stepped by its owner.
@@ -298,7 +319,7 @@ impl ProducerCore {
             close_open(target, place, &mut self.listed);
             ready = true;
         }
-        Ok((SendStatus { partition, ready, first }, ticket))
+        Ok((SendStatus::new(partition, ready, first), ticket))
     }
 
     #[cold]

@@ -18,7 +18,7 @@ use protocol::record::record_size;
 
 use super::backlog::{Backlog, Placement};
 use super::config::ProducerConfig;
-use super::core::{FlushMark, ProducerCore, SendStatus};
+use super::core::{FlushMark, ProducerCore};
 use super::record::ProducerRecord;
 use super::ticket::{RecordMetadata, Ticket};
 use crate::client::{Client, Lookup};
@@ -405,10 +405,10 @@ impl Shared {
             let sent =
                 core.send_with_ticket(topic, record.partition, record.timestamp, key, value, &record.headers, now);
             match sent {
-                Ok((SendStatus { ready, first, .. }, ticket)) => {
-                    if ready {
+                Ok((status, ticket)) => {
+                    if status.is_ready() {
                         self.step_and_arm(inner);
-                    } else if first {
+                    } else if status.is_first() {
                         let due = core.linger_ends();
                         drop(inner);
                         due.into_iter().for_each(|ticks_ms| self.due(ticks_ms));

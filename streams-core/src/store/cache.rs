@@ -233,7 +233,7 @@ impl<V> NamedCache<V> {
         let slab = &self.slab;
         self.table.insert_unique(hash, index, |&index| slab[index as usize].hash);
         if let Some(by_record_key) = &mut self.by_record_key {
-            by_record_key.insert(key, index, |index| &slab[index as usize].key);
+            by_record_key.find_or_insert(key, index, |index| &slab[index as usize].key);
         }
         self.resize(size_bytes, 0);
         self.link_first(List::Use, index);
@@ -347,7 +347,9 @@ impl<V> NamedCache<V> {
         let plain_of = |index: u32| &*slab[index as usize].key;
         let by_record_key = self.by_record_key.get_or_insert_with(|| {
             let mut by_record_key = KeyIndex::new(suffix_size);
-            self.table.iter().for_each(|&index| by_record_key.insert(plain_of(index), index, plain_of));
+            for &index in &self.table {
+                by_record_key.find_or_insert(plain_of(index), index, plain_of);
+            }
             by_record_key
         });
         let found = by_record_key.of_key(key, times, plain_of);

@@ -32,6 +32,18 @@ impl Group {
             _ => self.entries.partition_point(is_before),
         }
     }
+
+    /// The entry at `place`, if its suffix is `suffix`.
+    fn at<'a>(
+        &self,
+        place: usize,
+        suffix: &[u8],
+        suffix_size: usize,
+        plain_of: impl Fn(u32) -> &'a [u8],
+    ) -> Option<u32> {
+        let &(time, index) = self.entries.get(place)?;
+        (time == time_of(suffix) && split(plain_of(index), suffix_size).1 == suffix).then_some(index)
+    }
 }
 
 /// The 8 bytes that each suffix begins with.
@@ -52,21 +64,42 @@ impl KeyIndex {
         Self { suffix_size, hasher: FixedState::default(), groups: HashTable::new() }
     }
 
-    /// Adds entry `index`, whose key is `plain` and is not here yet.
-    pub(crate) fn insert<'a>(&mut self, plain: &[u8], index: u32, plain_of: impl Fn(u32) -> &'a [u8]) {
+    /// The entry whose key is `plain`.
+    #[inline]
+    pub(crate) fn find<'a>(&self, plain: &[u8], plain_of: impl Fn(u32) -> &'a [u8]) -> Option<u32> {
+        let (key, suffix) = split(plain, self.suffix_size);
+        let hash = self.hasher.hash_one(key);
+        let group =
+            self.groups.find(hash, |group| group.hash == hash && group.is_of(key, self.suffix_size, &plain_of))?;
+        let place = group.place(suffix, self.suffix_size, &plain_of);
+        group.at(place, suffix, self.suffix_size, &plain_of)
+    }
+
+    /// The entry whose key is `plain`; if there is none, `index` becomes it, and `None` is returned: `plain_of` must know it from then on.
+    #[inline]
+    pub(crate) fn find_or_insert<'a>(
+        &mut self,
+        plain: &[u8],
+        index: u32,
+        plain_of: impl Fn(u32) -> &'a [u8],
+    ) -> Option<u32> {
         let suffix_size = self.suffix_size;
         let (key, suffix) = split(plain, suffix_size);
         let hash = self.hasher.hash_one(key);
-        let is_group = |group: &Group| group.hash == hash && group.is_of(key, suffix_size, &plain_of);
         let entry = (time_of(suffix), index);
-        match self.groups.find_mut(hash, is_group) {
+        match self.groups.find_mut(hash, |group| group.hash == hash && group.is_of(key, suffix_size, &plain_of)) {
             Some(group) => {
                 let place = group.place(suffix, suffix_size, &plain_of);
-                group.entries.insert(place, entry);
+                let known = group.at(place, suffix, suffix_size, &plain_of);
+                if known.is_none() {
+                    group.entries.insert(place, entry);
+                }
+                known
             }
             None => {
                 let group = Group { hash, entries: SmallVec::from_slice(&[entry]) };
                 self.groups.insert_unique(hash, group, |group| group.hash);
+                None
             }
         }
     }
@@ -140,7 +173,10 @@ mod tests {
                     (true, None) => {
                         let entry = keys.len() as u32;
                         keys.push(plain.clone());
-                        index.insert(&plain, entry, |entry| &keys[entry as usize]);
+                        prop_assert_eq!(index.find(&plain, |entry| &keys[entry as usize]), None);
+                        prop_assert_eq!(index.find_or_insert(&plain, entry, |entry| &keys[entry as usize]), None);
+                        prop_assert_eq!(index.find_or_insert(&plain, 99, |entry| &keys[entry as usize]), Some(entry));
+                        prop_assert_eq!(index.find(&plain, |entry| &keys[entry as usize]), Some(entry));
                         model.insert(plain, entry);
                     }
                     (false, None) => {}

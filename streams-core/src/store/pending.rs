@@ -2,7 +2,8 @@
 //!
 //! Not a cache: it holds every change since the last commit, and reads ask it first. Keys and values lie in one arena,
 //! so a put allocates nothing but room there; the arena is emptied at each commit. As in the cache, sorted keys are kept
-//! from the first range on; windows and sessions of one key are found by [`KeyIndex`].
+//! from the first range on. From the first look-up of windows or sessions of one key on, a [`KeyIndex`] finds these, and takes the place
+//! of the table of whole keys: one index is all that a put has to keep.
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
@@ -27,23 +28,60 @@ struct Entry {
     value: Option<Range<usize>>,
 }
 
+/// Entries by their keys.
+enum ByKey {
+    Whole(HashTable<u32>),
+    /// Once one record key was asked for.
+    Record(KeyIndex),
+}
+
+impl Default for ByKey {
+    fn default() -> Self {
+        Self::Whole(HashTable::new())
+    }
+}
+
 /// Changes by key; the last one of a key counts.
 #[derive(Default)]
 pub(crate) struct Pending {
     hasher: FixedState,
     arena: Vec<u8>,
     entries: Vec<Entry>,
-    table: HashTable<u32>,
+    by_key: ByKey,
     sorted: Option<BTreeMap<Box<[u8]>, u32>>,
     ordered: bool,
-    /// For look-ups of one record key, once one was asked for.
-    by_record_key: Option<KeyIndex>,
 }
 
 impl Pending {
     #[inline]
-    fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
-        self.table.find(hash, |&index| self.arena[self.entries[index as usize].key.clone()] == *key).copied()
+    fn find(&self, key: &[u8]) -> Option<u32> {
+        let plain_of = |index: u32| &self.arena[self.entries[index as usize].key.clone()];
+        match &self.by_key {
+            ByKey::Whole(table) => table.find(self.hasher.hash_one(key), |&index| plain_of(index) == key).copied(),
+            ByKey::Record(by_record_key) => by_record_key.find(key, plain_of),
+        }
+    }
+
+    /// The entry of `key`, or the one that is to be pushed for it.
+    #[inline]
+    fn find_or_insert(&mut self, key: &[u8]) -> (Option<u32>, u64) {
+        let next = self.entries.len() as u32;
+        let (arena, entries) = (&self.arena, &self.entries);
+        let plain_of = |index: u32| &arena[entries[index as usize].key.clone()];
+        match &mut self.by_key {
+            ByKey::Whole(table) => {
+                let hash = self.hasher.hash_one(key);
+                let known = table.find(hash, |&index| plain_of(index) == key).copied();
+                if known.is_none() {
+                    // Rehashing asks for entries that are there; that of `next` comes.
+                    table.insert_unique(hash, next, |&index| {
+                        entries.get(index as usize).map_or(hash, |entry| entry.hash)
+                    });
+                }
+                (known, hash)
+            }
+            ByKey::Record(by_record_key) => (by_record_key.find_or_insert(key, next, plain_of), 0),
+        }
     }
 
     fn store(arena: &mut Vec<u8>, bytes: &[u8]) -> Range<usize> {
@@ -55,8 +93,8 @@ impl Pending {
     /// Notes a change.
     #[inline]
     pub(crate) fn put(&mut self, key: &[u8], value: Option<&[u8]>) {
-        let hash = self.hasher.hash_one(key);
-        if let Some(index) = self.find(hash, key) {
+        let (known, hash) = self.find_or_insert(key);
+        if let Some(index) = known {
             let place = &mut self.entries[index as usize].value;
             *place = match (place.take(), value) {
                 (_, None) => None,
@@ -76,13 +114,8 @@ impl Pending {
         };
         let index = self.entries.len() as u32;
         self.entries.push(entry);
-        let entries = &self.entries;
-        self.table.insert_unique(hash, index, |&index| entries[index as usize].hash);
         if let Some(sorted) = &mut self.sorted {
             sorted.insert(key.into(), index);
-        }
-        if let Some(by_record_key) = &mut self.by_record_key {
-            by_record_key.insert(key, index, |index| &self.arena[self.entries[index as usize].key.clone()]);
         }
     }
 
@@ -92,7 +125,7 @@ impl Pending {
         if self.entries.is_empty() {
             return None;
         }
-        let index = self.find(self.hasher.hash_one(key), key)?;
+        let index = self.find(key)?;
         Some(self.value(index))
     }
 
@@ -140,12 +173,19 @@ impl Pending {
     ) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
         let (arena, entries) = (&self.arena, &self.entries);
         let plain_of = |index: u32| &arena[entries[index as usize].key.clone()];
-        let by_record_key = self.by_record_key.get_or_insert_with(|| {
+        if let ByKey::Whole(_) = self.by_key {
             let mut by_record_key = KeyIndex::new(suffix_size);
-            (0..entries.len() as u32).for_each(|index| by_record_key.insert(plain_of(index), index, plain_of));
-            by_record_key
-        });
-        by_record_key.of_key(key, times, plain_of).map(move |index| {
+            for index in 0..entries.len() as u32 {
+                by_record_key.find_or_insert(plain_of(index), index, plain_of);
+            }
+            self.by_key = ByKey::Record(by_record_key);
+        }
+        let by_record_key = match &self.by_key {
+            ByKey::Record(by_record_key) => Some(by_record_key),
+            ByKey::Whole(_) => None,
+        };
+        let found = by_record_key.into_iter().flat_map(move |by_record_key| by_record_key.of_key(key, times, plain_of));
+        found.map(move |index| {
             let value = entries[index as usize].value.as_ref().map(|place| &arena[place.clone()]);
             (plain_of(index), value)
         })
@@ -169,10 +209,10 @@ impl Pending {
     pub(crate) fn clear(&mut self) {
         self.arena.clear();
         self.entries.clear();
-        self.table.clear();
-        self.sorted = self.ordered.then(BTreeMap::new);
-        if let Some(by_record_key) = &mut self.by_record_key {
-            by_record_key.clear();
+        match &mut self.by_key {
+            ByKey::Whole(table) => table.clear(),
+            ByKey::Record(by_record_key) => by_record_key.clear(),
         }
+        self.sorted = self.ordered.then(BTreeMap::new);
     }
 }
