@@ -20,9 +20,13 @@ fn send(broker: &Embedded, topic: &str, records: &[(&str, &str)]) {
 
 /// The first `count` records of a topic with one partition: key, value, and names of headers.
 fn read(broker: &Embedded, topic: &str, count: usize) -> Vec<(String, String, Vec<String>)> {
+    read_partition(broker, topic, 0, count)
+}
+
+fn read_partition(broker: &Embedded, topic: &str, partition: i32, count: usize) -> Vec<(String, String, Vec<String>)> {
     let settings = ConsumerConfig::from_properties([("auto.offset.reset", "earliest")]).unwrap();
     let mut consumer = Consumer::new(broker.client(), settings).unwrap();
-    consumer.assign([TopicPartition::new(topic, 0)]).unwrap();
+    consumer.assign([TopicPartition::new(topic, partition)]).unwrap();
     let text = |bytes: &Option<_>| {
         bytes.as_deref().map_or_else(String::new, |bytes: &[u8]| String::from_utf8_lossy(bytes).into())
     };
@@ -160,4 +164,61 @@ fn tables_are_joined_by_a_foreign_key_over_several_partitions() {
     let expected = [("o1", "Bob"), ("o2", "Eve"), ("o3", "Cyd")].map(|(key, value)| (key.to_owned(), value.to_owned()));
     assert_eq!(last, BTreeMap::from(expected));
     app.close().unwrap();
+}
+
+/// The last partition of any topic.
+fn to_the_last_partition(
+    _: &str,
+    _: Option<&String>,
+    _: Option<&String>,
+    partitions: i32,
+) -> millstream::streams_core::topology::PartitionChoice {
+    millstream::streams_core::topology::PartitionChoice::One(partitions - 1)
+}
+
+#[test]
+fn a_topic_that_a_record_names_first_is_looked_up_before_the_record_is_written() {
+    let broker = Embedded::temporary().unwrap();
+    for (topic, partitions) in [("in", 1), ("many", 3), ("few", 2)] {
+        broker.create_topic(topic, partitions).unwrap();
+    }
+    send(&broker, "in", &[("a", "many"), ("b", "few"), ("c", "made-on-first-use"), ("d", "many")]);
+    let builder = StreamsBuilder::new();
+    builder.stream("in", Consumed::<String, String>::default()).to_dynamic(
+        |_: Option<&String>, value: Option<&String>, _: &millstream::streams_core::topology::TopicContext<'_>| {
+            value.cloned().unwrap_or_default()
+        },
+        Produced::default().with_partitioner(to_the_last_partition),
+    );
+    let streams = Streams::start(builder.build().unwrap(), config(&broker, "dynamic"), broker.client()).unwrap();
+    streams.wait_until_caught_up().unwrap();
+    streams.close().unwrap();
+    let keys = |topic: &str, partition: i32, count: usize| -> Vec<String> {
+        read_partition(&broker, topic, partition, count).into_iter().map(|(key, ..)| key).collect()
+    };
+    assert_eq!(keys("many", 2, 2), ["a", "d"]);
+    assert_eq!(keys("few", 1, 1), ["b"]);
+    assert_eq!(keys("made-on-first-use", 0, 1), ["c"]);
+    broker.shutdown().unwrap();
+}
+
+#[test]
+fn a_topic_that_does_not_exist_ends_the_application_with_its_name() {
+    let broker = Embedded::temporary_builder().unwrap().set("auto.create.topics.enable", false).start().unwrap();
+    broker.create_topic("in", 1).unwrap();
+    send(&broker, "in", &[("a", "nowhere")]);
+    let builder = StreamsBuilder::new();
+    builder.stream("in", Consumed::<String, String>::default()).to_dynamic(
+        |_: Option<&String>, value: Option<&String>, _: &millstream::streams_core::topology::TopicContext<'_>| {
+            value.cloned().unwrap_or_default()
+        },
+        Produced::default(),
+    );
+    let config = config(&broker, "nowhere").with("producer.max.block.ms", 200).unwrap();
+    let streams = Streams::start(builder.build().unwrap(), config, broker.client()).unwrap();
+    streams.wait_until_ended();
+    let error = streams.error().unwrap().to_string();
+    assert!(error.contains("topic nowhere") && error.contains("200 ms"), "{error}");
+    drop(streams);
+    broker.shutdown().unwrap();
 }

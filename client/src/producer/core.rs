@@ -170,6 +170,17 @@ impl ProducerCore {
         (count > 0).then_some(count as i32)
     }
 
+    /// Why a topic's partitions are not known: `MetadataPending` while they are asked for, else what makes asking vain. `None` once they
+    /// are known.
+    pub fn topic_failure(&self, topic: TopicHandle) -> Option<ClientError> {
+        let topic = self.topics.get(topic.0 as usize).filter(|topic| topic.partitions.is_empty())?;
+        let name = &topic.name;
+        Some(match topic.missing {
+            Some(code) if !code.is_retriable() => ClientError::broker(format!("topic {name}"), code, None),
+            _ => self.client.failure().unwrap_or_else(|| ClientError::MetadataPending { topic: name.to_string() }),
+        })
+    }
+
     /// Appends a record to the open batch of its partition: the one given, else the one of the key's hash, else the
     /// sticky one. Without a timestamp it gets that of `now`.
     ///
@@ -342,11 +353,8 @@ impl ProducerCore {
                 "{name}: a record of about {size} bytes is larger than buffer.memory ({})",
                 self.config.buffer_memory
             ))
-        } else if topic.partitions.is_empty() {
-            match topic.missing {
-                Some(code) if !code.is_retriable() => ClientError::broker(format!("topic {name}"), code, None),
-                _ => self.client.failure().unwrap_or_else(|| ClientError::MetadataPending { topic: name.to_string() }),
-            }
+        } else if let Some(failure) = self.topic_failure(handle) {
+            failure
         } else {
             ClientError::BufferFull { limit_bytes: self.config.buffer_memory }
         }

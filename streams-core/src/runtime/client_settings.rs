@@ -22,7 +22,6 @@ const REFUSED: &[(&str, &[&str], &str)] = &[
     ("consumer.", &["exclude.internal.topics"], "topics are read by name: leave it out"),
     ("restore.consumer.", NAMES_OF_MEMBERS, "changelogs are read outside any group: use main.consumer."),
     ("global.consumer.", NAMES_OF_MEMBERS, "global stores are read outside any group: use main.consumer."),
-    ("producer.", &["max.block.ms"], "a stream thread does not block to send: use producer.buffer.memory"),
     (
         "producer.",
         &["transactional.id", "transaction.timeout.ms"],

@@ -17,8 +17,8 @@ use crate::error::{ErrorKind, StreamsError};
 use crate::task::{CommitOffset, Task, TaskId};
 
 enum Stage {
-    /// Output is being acknowledged.
-    Flushing { mark: FlushMark, offsets: Vec<(TopicPartition, OffsetAndMetadata)> },
+    /// Output is being acknowledged; without a mark while some of it waits for a topic's partitions.
+    Flushing { mark: Option<FlushMark>, offsets: Vec<(TopicPartition, OffsetAndMetadata)> },
     /// Offsets are being committed.
     Offsets { ticket: CommitTicket },
 }
@@ -36,7 +36,6 @@ impl Commit {
     pub(crate) fn begin(
         tasks: &mut BTreeMap<TaskId, Task>,
         wanted: impl Fn(&Task) -> bool,
-        collector: &std::cell::RefCell<ProducerCollector>,
     ) -> Result<Option<Self>, StreamsError> {
         let mut committing = Vec::new();
         let mut offsets = Vec::new();
@@ -50,9 +49,8 @@ impl Commit {
         if committing.is_empty() {
             return Ok(None);
         }
-        let mark = collector.borrow_mut().producer().begin_flush();
         let committed = offsets.iter().map(|(partition, commit)| (partition.clone(), commit.offset)).collect();
-        Ok(Some(Self { tasks: committing, offsets: committed, stage: Stage::Flushing { mark, offsets } }))
+        Ok(Some(Self { tasks: committing, offsets: committed, stage: Stage::Flushing { mark: None, offsets } }))
     }
 
     /// The offsets that it commits.
@@ -74,10 +72,15 @@ impl Commit {
     ) -> Result<(bool, Step), StreamsError> {
         let mut step = Step::IDLE;
         if let Stage::Flushing { mark, offsets } = &mut self.stage {
-            step = collector.borrow_mut().step(now, waker)?;
-            if !collector.borrow_mut().producer().is_flush_done(*mark) {
+            let mut collector = collector.borrow_mut();
+            if mark.is_none() && !collector.is_holding() {
+                *mark = Some(collector.producer().begin_flush());
+            }
+            step = collector.step(now, waker)?;
+            if !mark.is_some_and(|mark| collector.producer().is_flush_done(mark)) {
                 return Ok((false, step));
             }
+            drop(collector);
             let ticket = consumer.commit(std::mem::take(offsets));
             self.stage = Stage::Offsets { ticket };
         }

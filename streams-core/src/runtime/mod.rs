@@ -9,6 +9,7 @@ mod balance;
 mod client_settings;
 mod commit;
 mod global_thread;
+mod held_records;
 mod known_topology;
 mod producer_collector;
 mod purge;

@@ -282,7 +282,7 @@ impl TaskManager {
             None => true,
             Some(partitions) => task.input_partitions().iter().any(|input| partitions.contains(input)),
         };
-        Commit::begin(&mut self.tasks, wanted, &self.collector)
+        Commit::begin(&mut self.tasks, wanted)
     }
 
     pub(crate) fn step_commit(

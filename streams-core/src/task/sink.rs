@@ -3,11 +3,10 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use base::PartitionId;
 use base::hash::HashMap;
 use protocol::record::partition_for_key;
 
-use crate::collector::{OutputRecord, TopicHandle};
+use crate::collector::{ChoosePartitions, OutputRecord, TopicHandle};
 use crate::error::{BoxError, ErrorKind, StreamsError};
 use crate::processor::RecordMetadata;
 use crate::processor::chain::Receive;
@@ -45,7 +44,7 @@ pub(crate) struct SinkNode<K, V> {
     targets: Targets<K, V>,
 }
 
-impl<K, V> SinkNode<K, V> {
+impl<K: 'static, V: 'static> SinkNode<K, V> {
     /// `resolve` gives the full name of a topic.
     pub(crate) fn new(
         options: &SinkOptions<K, V>,
@@ -78,22 +77,21 @@ impl<K, V> SinkNode<K, V> {
         }
     }
 
-    fn send(&self, target: &Target, record: &Record<K, V>) -> Result<(), BoxError> {
+    fn send(&self, target: &Target, record: Record<K, V>) -> Result<(), BoxError> {
         let Ok(mut scratch) = self.task.scratch().try_borrow_mut() else {
             // A serde that forwards records; nothing sane can be done with its half-written bytes.
             let message = "a serialiser called back into the topology";
             return Err(StreamsError::new(ErrorKind::IllegalState, message).in_processor(&self.name).into());
         };
         let Scratch { key, value } = &mut *scratch;
-        if let Err(error) = self.serialize(&target.name, record, key, value) {
+        if let Err(error) = self.serialize(&target.name, &record, key, value) {
             drop(scratch);
-            return self.not_serialized(&target.name, record, error);
+            return self.not_serialized(&target.name, &record, error);
         }
         let key = record.key.as_ref().map(|_| key.as_slice());
         let value = record.value.as_ref().map(|_| value.as_slice());
-        let part = if self.by_part_of_key { key.and_then(|key| self.key.partition_bytes(key)) } else { None };
         let mut collector = self.task.collector().borrow_mut();
-        let mut output = OutputRecord {
+        let output = OutputRecord {
             topic: target.handle,
             partition: None,
             key,
@@ -101,30 +99,37 @@ impl<K, V> SinkNode<K, V> {
             timestamp: Some(record.timestamp),
             headers: &record.headers,
         };
-        let mut partitions = || collector.partition_count(target.handle).unwrap_or(1);
-        let choice = match &self.partitioner {
-            None => part
-                .map_or(PartitionChoice::Default, |part| PartitionChoice::One(partition_for_key(part, partitions()))),
-            Some(partitioner) => {
-                let partitions = partitions();
-                partitioner.partitions(&target.name, record.key.as_ref(), record.value.as_ref(), partitions)
+        let part = if self.by_part_of_key { key.and_then(|key| self.key.partition_bytes(key)) } else { None };
+        let choice = if part.is_none() && self.partitioner.is_none() {
+            PartitionChoice::Default
+        } else if let Some(partitions) = collector.partition_count(target.handle) {
+            match (&self.partitioner, part) {
+                (Some(partitioner), _) => {
+                    partitioner.partitions(&target.name, record.key.as_ref(), record.value.as_ref(), partitions)
+                }
+                (None, Some(part)) => PartitionChoice::One(partition_for_key(part, partitions)),
+                (None, None) => PartitionChoice::Default,
             }
+        } else {
+            let choose: ChoosePartitions = match (&self.partitioner, part) {
+                (None, part) => {
+                    let part = part.unwrap_or_default().to_vec();
+                    Box::new(move |partitions| PartitionChoice::One(partition_for_key(&part, partitions)))
+                }
+                (Some(partitioner), _) => {
+                    let (partitioner, topic) = (Arc::clone(partitioner), Arc::clone(&target.name));
+                    let Record { key, value, .. } = record;
+                    Box::new(move |partitions| partitioner.partitions(&topic, key.as_ref(), value.as_ref(), partitions))
+                }
+            };
+            let sent = collector.send_once_known(output, choose);
+            return sent.map_err(|error| error.in_processor(&self.name).in_task(self.task.id()).into());
         };
-        let sent = match choice {
-            PartitionChoice::Default => collector.send(output),
-            PartitionChoice::Drop => {
+        let sent = collector.send_to(output, choice).map(|is_sent| {
+            if !is_sent {
                 self.task.count_dropped();
-                Ok(())
             }
-            PartitionChoice::One(partition) => {
-                output.partition = Some(partition);
-                collector.send(output)
-            }
-            PartitionChoice::Several(partitions) => partitions.into_iter().try_for_each(|partition: PartitionId| {
-                output.partition = Some(partition);
-                collector.send(output)
-            }),
-        };
+        });
         sent.map_err(|error| error.in_processor(&self.name).in_task(self.task.id()).into())
     }
 
@@ -178,11 +183,11 @@ impl<K, V> SinkNode<K, V> {
     }
 }
 
-impl<K, V> Receive<K, V> for SinkNode<K, V> {
+impl<K: 'static, V: 'static> Receive<K, V> for SinkNode<K, V> {
     #[inline]
     fn receive(&self, record: Record<K, V>) -> Result<(), BoxError> {
         match &self.targets {
-            Targets::Fixed(target) => self.send(target, &record),
+            Targets::Fixed(target) => self.send(target, record),
             Targets::Dynamic { extractor, known } => {
                 let source = self.task.position().map(|(partition, offset)| RecordMetadata {
                     topic: partition.topic,
@@ -199,7 +204,7 @@ impl<K, V> Receive<K, V> for SinkNode<K, V> {
                     known.borrow_mut().insert(topic, Rc::clone(&target));
                     target
                 });
-                self.send(&target, &record)
+                self.send(&target, record)
             }
         }
     }

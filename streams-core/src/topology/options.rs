@@ -201,7 +201,7 @@ pub struct TopicContext<'a> {
 
 /// Names the topic of each record of a dynamic sink.
 pub trait TopicNameExtractor<K, V>: Send + Sync {
-    /// The topic; it must exist.
+    /// The topic. It must exist, or the broker create it when it is asked for; else the application fails after `producer.max.block.ms`.
     fn topic(&self, key: Option<&K>, value: Option<&V>, context: &TopicContext<'_>) -> String;
 
     /// What `describe()` shows.
