@@ -6,7 +6,7 @@ use base::{Offset, PartitionId, Timestamp};
 use protocol::record::Headers;
 
 use crate::collector::{Collector, OutputRecord, TopicHandle};
-use crate::error::StreamsError;
+use crate::error::{ErrorKind, StreamsError};
 
 /// A record that was sent, owned.
 #[derive(Clone, Debug)]
@@ -15,12 +15,25 @@ pub(crate) struct Produced {
     pub(crate) order: u64,
     pub(crate) topic: TopicHandle,
     pub(crate) partition: Option<PartitionId>,
-    pub(crate) key: Option<Vec<u8>>,
-    pub(crate) value: Option<Vec<u8>>,
+    /// Key, then value: changelogs that nobody reads are kept like any topic, so records are kept small.
+    bytes: Box<[u8]>,
+    /// Length of the key; `None` is a null.
+    key: Option<u32>,
+    has_value: bool,
     pub(crate) timestamp: Timestamp,
     /// Whether it came without a timestamp and got that of the clock.
     pub(crate) is_stamped: bool,
     pub(crate) headers: Headers,
+}
+
+impl Produced {
+    pub(crate) fn key(&self) -> Option<&[u8]> {
+        self.key.map(|length| &self.bytes[..length as usize])
+    }
+
+    pub(crate) fn value(&self) -> Option<&[u8]> {
+        self.has_value.then(|| &self.bytes[self.key.unwrap_or(0) as usize..])
+    }
 }
 
 /// Every topic has one partition; a record is acknowledged as soon as it is sent.
@@ -60,12 +73,20 @@ impl Collector for MemoryCollector {
         if let Some((_, next)) = self.topics.get_mut(record.topic.0 as usize) {
             *next += 1;
         }
+        let (key, value) = (record.key.unwrap_or_default(), record.value.unwrap_or_default());
+        let key_length = u32::try_from(key.len()).map_err(|_| {
+            StreamsError::new(
+                ErrorKind::InvalidArgument,
+                format!("a key of {} bytes is larger than a record may be", key.len()),
+            )
+        })?;
         self.sent.push_back(Produced {
             order: self.count,
             topic: record.topic,
             partition: record.partition,
-            key: record.key.map(<[u8]>::to_vec),
-            value: record.value.map(<[u8]>::to_vec),
+            bytes: [key, value].concat().into_boxed_slice(),
+            key: record.key.map(|_| key_length),
+            has_value: record.value.is_some(),
             timestamp: record.timestamp.unwrap_or(self.wall_clock),
             is_stamped: record.timestamp.is_none(),
             headers: record.headers.clone(),

@@ -4,7 +4,7 @@
 //! pipes what was written to internal topics back in, as Kafka Streams' `TopologyTestDriver` does.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use base::{Clock, Now, Offset, SystemClock, Timestamp, TopicPartition};
 use protocol::record::{BatchBuilder, BuilderOptions, Compression, Headers};
 use storage::state::Backend;
 
+use crate::collector::{Collector, TopicHandle};
 use crate::config::StreamsConfig;
 use crate::error::{ErrorKind, StreamsError};
 use crate::processor::handlers::LogAndContinue;
@@ -51,14 +52,32 @@ pub(crate) struct Core {
     globals: Vec<GlobalTask>,
     global_stores: GlobalStores,
     collector: Rc<RefCell<MemoryCollector>>,
-    outputs: BTreeMap<String, VecDeque<Produced>>,
-    offsets: BTreeMap<String, Offset>,
+    /// By the collector's handle of the topic.
+    topics: Vec<Topic>,
     metrics: Metrics,
     now: Now,
     /// The sub-topology, if it reads topics by pattern.
     patterns: Option<SubTopology>,
     /// Stores that no processor is connected to.
     unconnected: Vec<String>,
+}
+
+/// What the driver knows of a topic.
+struct Topic {
+    partition: TopicPartition,
+    /// Who reads it, once that was asked.
+    readers: Option<Readers>,
+    /// Offset of the next record that is read from it.
+    next_offset: Offset,
+    output: VecDeque<Produced>,
+    was_written: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Readers {
+    task: bool,
+    /// Index of a global task.
+    global: Option<usize>,
 }
 
 /// Stores are written once so much waits in memory.
@@ -109,8 +128,7 @@ impl TopologyTestDriver {
             globals: Vec::new(),
             global_stores,
             collector,
-            outputs: BTreeMap::new(),
-            offsets: BTreeMap::new(),
+            topics: Vec::new(),
             metrics,
             now,
             patterns: None,
@@ -168,7 +186,11 @@ impl TopologyTestDriver {
 
     /// Names of all topics written so far, internal ones included, sorted.
     pub fn produced_topic_names(&self) -> Vec<String> {
-        self.core.borrow().outputs.keys().cloned().collect()
+        let core = self.core.borrow();
+        let written = core.topics.iter().filter(|topic| topic.was_written);
+        let mut names: Vec<String> = written.map(|topic| topic.partition.topic.to_string()).collect();
+        names.sort_unstable();
+        names
     }
 
     /// The store called `name`, by type; `None` if there is none of that type.
@@ -300,37 +322,76 @@ impl Core {
         timestamp: Timestamp,
         headers: &Headers,
     ) -> Result<(), StreamsError> {
-        if !self.enqueue(topic, key, value, timestamp, headers)? {
+        let handle = self.handle(topic);
+        if !self.enqueue(handle, key, value, timestamp, headers)? {
             return Err(StreamsError::new(ErrorKind::InvalidArgument, format!("Unknown topic: {topic}")));
         }
         self.work()
     }
 
+    /// The handle of a topic, which is known from then on.
+    fn handle(&mut self, topic: &str) -> TopicHandle {
+        let handle = self.collector.borrow_mut().topic(topic);
+        self.topic_of(handle);
+        handle
+    }
+
+    /// What is known of the topic.
+    fn topic_of(&mut self, handle: TopicHandle) -> &mut Topic {
+        let index = handle.0 as usize;
+        if index >= self.topics.len() {
+            let collector = self.collector.borrow();
+            let new = (self.topics.len()..=index).map(|index| Topic {
+                partition: TopicPartition::new(collector.name(TopicHandle(index as u32)), 0),
+                readers: None,
+                next_offset: 0,
+                output: VecDeque::new(),
+                was_written: false,
+            });
+            self.topics.extend(new);
+        }
+        &mut self.topics[index]
+    }
+
+    /// Who reads the topic; a pattern may match it only now.
+    fn readers(&mut self, handle: TopicHandle) -> Result<Readers, StreamsError> {
+        let topic = self.topic_of(handle);
+        if let Some(readers) = topic.readers {
+            return Ok(readers);
+        }
+        let partition = topic.partition.clone();
+        if let Some(task) = &mut self.task
+            && !task.input_partitions().contains(&partition)
+            && self.patterns.as_ref().is_some_and(|sub| sub.matches(&partition.topic))
+        {
+            task.add_input(partition.clone())?;
+            task.set_lag(&partition, 0)?;
+        }
+        let readers = Readers {
+            task: self.task.as_ref().is_some_and(|task| task.input_partitions().contains(&partition)),
+            global: self.globals.iter().position(|global| global.partitions().contains(&partition)),
+        };
+        self.topic_of(handle).readers = Some(readers);
+        Ok(readers)
+    }
+
     /// Adds a record to the input; false if the topology does not read that topic.
     fn enqueue(
         &mut self,
-        topic: &str,
+        topic: TopicHandle,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
         timestamp: Timestamp,
         headers: &Headers,
     ) -> Result<bool, StreamsError> {
-        let partition = TopicPartition::new(topic, 0);
-        if let Some(task) = &mut self.task
-            && !task.input_partitions().contains(&partition)
-            && self.patterns.as_ref().is_some_and(|sub| sub.matches(topic))
-        {
-            task.add_input(partition.clone())?;
-            task.set_lag(&partition, 0)?;
-        }
-        let in_task = self.task.as_ref().is_some_and(|task| task.input_partitions().contains(&partition));
-        let global = self.globals.iter().position(|global| global.partitions().contains(&partition));
+        let Readers { task: in_task, global } = self.readers(topic)?;
         if !in_task && global.is_none() {
             return Ok(false);
         }
-        let offset = self.offsets.entry(topic.to_owned()).or_default();
-        let base_offset = *offset;
-        *offset += 1;
+        let topic = self.topic_of(topic);
+        let base_offset = topic.next_offset;
+        topic.next_offset += 1;
+        let partition = topic.partition.clone();
         let options = BuilderOptions { base_offset, ..BuilderOptions::default() };
         let mut batch = BatchBuilder::new(Compression::None, options);
         let not_built = |error| StreamsError::caused_by(ErrorKind::Serialization, error);
@@ -377,15 +438,11 @@ impl Core {
     fn capture(&mut self) -> Result<(), StreamsError> {
         loop {
             let Some(produced) = self.collector.borrow_mut().sent.pop_front() else { return Ok(()) };
-            let topic = self.collector.borrow().name(produced.topic).to_owned();
-            self.enqueue(
-                &topic,
-                produced.key.as_deref(),
-                produced.value.as_deref(),
-                produced.timestamp,
-                &produced.headers,
-            )?;
-            self.outputs.entry(topic).or_default().push_back(produced);
+            let Produced { topic, timestamp, .. } = produced;
+            self.enqueue(topic, produced.key(), produced.value(), timestamp, &produced.headers)?;
+            let topic = self.topic_of(topic);
+            topic.was_written = true;
+            topic.output.push_back(produced);
         }
     }
 
@@ -400,18 +457,22 @@ impl Core {
     }
 
     pub(crate) fn output_len(&self, topic: &str) -> usize {
-        self.outputs.get(topic).map_or(0, VecDeque::len)
+        self.known(topic).map_or(0, |index| self.topics[index].output.len())
+    }
+
+    fn known(&self, topic: &str) -> Option<usize> {
+        self.topics.iter().position(|known| &*known.partition.topic == topic)
     }
 
     fn take_all(&mut self) -> Vec<ProducedRecord> {
-        let mut all: Vec<Produced> = self.outputs.values_mut().flat_map(|queue| queue.drain(..)).collect();
+        let mut all: Vec<Produced> = self.topics.iter_mut().flat_map(|topic| topic.output.drain(..)).collect();
         all.sort_unstable_by_key(|produced| produced.order);
         let collector = self.collector.borrow();
         let record = |produced: Produced| ProducedRecord {
             topic: collector.name(produced.topic).to_owned(),
             partition: produced.partition,
-            key: produced.key,
-            value: produced.value,
+            key: produced.key().map(<[u8]>::to_vec),
+            value: produced.value().map(<[u8]>::to_vec),
             timestamp: Some(produced.timestamp).filter(|_| !produced.is_stamped),
             headers: produced.headers,
         };
@@ -419,7 +480,8 @@ impl Core {
     }
 
     pub(crate) fn take_output(&mut self, topic: &str) -> Option<Produced> {
-        self.outputs.get_mut(topic)?.pop_front()
+        let index = self.known(topic)?;
+        self.topics[index].output.pop_front()
     }
 
     fn close(&mut self) -> Result<(), StreamsError> {

@@ -39,9 +39,8 @@ impl<K, V> TestOutputTopic<K, V> {
     pub fn try_read(&self) -> Result<Option<Record<K, V>>, StreamsError> {
         let Some(produced) = self.core.borrow_mut().take_output(&self.topic) else { return Ok(None) };
         let failed = |error| StreamsError::caused_by(ErrorKind::Deserialization, error);
-        let key = produced.key.as_deref().map(|key| self.key.deserialize(&self.topic, &produced.headers, key));
-        let value =
-            produced.value.as_deref().map(|value| self.value.deserialize(&self.topic, &produced.headers, value));
+        let key = produced.key().map(|key| self.key.deserialize(&self.topic, &produced.headers, key));
+        let value = produced.value().map(|value| self.value.deserialize(&self.topic, &produced.headers, value));
         Ok(Some(Record {
             key: key.transpose().map_err(failed)?,
             value: value.transpose().map_err(failed)?,
