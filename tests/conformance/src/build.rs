@@ -30,6 +30,14 @@ use options::{TopicOf, add_store, call, consumed, key_of, materialized, partitio
 /// Why a step is not performed that the types of the DSL rule out.
 pub const DOES_NOT_COMPILE: &str = "does not compile";
 
+/// Why a step is not performed that needs two streams of one Rust type, where one has the counts of the DSL and the other numbers of a topic.
+pub const OF_TWO_TYPES: &str = "counts are merged with other numbers";
+
+/// How many there are, as an aggregation like any other: what `count` is in Kafka Streams.
+fn counted(count: Option<&Value>, change: i64) -> Option<Value> {
+    Some(Value::I64(count.map_or(0, Value::number) + change))
+}
+
 /// What the steps before have made.
 pub struct Env {
     pub builder: StreamsBuilder,
@@ -39,6 +47,8 @@ pub struct Env {
     pub stores: BTreeMap<String, Json>,
     /// A topology made without the DSL, or what was wrong with it.
     pub low: Option<Result<Topology, StreamsError>>,
+    /// Whether counts are [`Value`]s, to be merged with other numbers; else they are the `i64` that `count` gives.
+    pub counts_are_values: bool,
 }
 
 /// The result of a step.
@@ -295,7 +305,8 @@ impl<K: Dynamic, V: Dynamic> Node for Stream<K, V> {
             }
             "stream.merge" => match env.other::<Self>(step) {
                 Some(other) => stream(named.merge(&other.0)),
-                None => skip(step),
+                None if env.counts_are_values => skip(step),
+                None => Err(Skip(OF_TWO_TYPES.to_owned())),
             },
             "stream.split" => self.split(&named, step),
             "stream.repartition" => {
@@ -394,6 +405,10 @@ impl<K: Dynamic, V: Dynamic> Node for Group<K, V> {
         let mat = &step["mat"];
         match op(step) {
             "grouped.cogroup" => cogroup::begin(&self.0, step),
+            "grouped.count" if env.counts_are_values => {
+                let aggregator = |_: &K, _: &V, count: Option<Value>| counted(count.as_ref(), 1);
+                table(named.aggregate_nullable(|| counted(None, 0), aggregator, materialized(mat, &key, &value)?))
+            }
             "grouped.count" => table(named.count(materialized(mat, &key, &value)?)),
             "grouped.reduce" => {
                 let reducer = reducer(&step["reducer"])?;
@@ -408,13 +423,10 @@ impl<K: Dynamic, V: Dynamic> Node for Group<K, V> {
                 };
                 table(named.aggregate_nullable(move || initial.clone(), aggregator, materialized(mat, &key, &value)?))
             }
-            "grouped.windowedBy" => {
-                let _ = env;
-                match (&self.0 as &dyn Any).downcast_ref::<KGroupedStream<Value, V>>() {
-                    Some(grouped) => windows::windowed_by(grouped, step),
-                    None => skip(step),
-                }
-            }
+            "grouped.windowedBy" => match (&self.0 as &dyn Any).downcast_ref::<KGroupedStream<Value, V>>() {
+                Some(grouped) => windows::windowed_by(grouped, step),
+                None => skip(step),
+            },
             _ => skip(step),
         }
     }

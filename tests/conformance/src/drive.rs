@@ -12,7 +12,7 @@ use streams_core::{
 };
 use streams_dsl::StreamsBuilder;
 
-use crate::build::{DOES_NOT_COMPILE, Env};
+use crate::build::{DOES_NOT_COMPILE, Env, OF_TWO_TYPES};
 use crate::failure::{Failure, Stop};
 use crate::functions::UserFailed;
 use crate::value::{self, Dynamic, DynamicSerde, Type, Value, hex, unhex};
@@ -385,6 +385,19 @@ pub fn run(
     cache: Option<u64>,
     strictness: Strictness,
 ) -> Result<Option<Difference>, Skip> {
+    match run_with(scenario, expect, cache, strictness, false) {
+        Err(Skip(reason)) if reason == OF_TWO_TYPES => run_with(scenario, expect, cache, strictness, true),
+        done => done,
+    }
+}
+
+fn run_with(
+    scenario: &Json,
+    expect: &Json,
+    cache: Option<u64>,
+    strictness: Strictness,
+    counts_are_values: bool,
+) -> Result<Option<Difference>, Skip> {
     let config = config(scenario, cache)?;
     let calls = Arc::new(Mutex::new(Vec::new()));
     let mut env = Env {
@@ -394,6 +407,7 @@ pub fn run(
         calls: Arc::clone(&calls),
         stores: BTreeMap::new(),
         low: None,
+        counts_are_values,
     };
     for step in scenario["topology"].as_array().into_iter().flatten() {
         match env.step(step) {

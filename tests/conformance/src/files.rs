@@ -18,7 +18,7 @@ pub fn read(path: &Path) -> Result<Vec<Json>, String> {
     files.sort();
     let mut scenarios = Vec::new();
     for file in files {
-        scenarios.extend(read_file(&file)?);
+        scenarios.extend(read_file(&file, path.is_dir())?);
     }
     Ok(scenarios)
 }
@@ -49,7 +49,7 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
     Ok(())
 }
 
-fn read_file(path: &Path) -> Result<Vec<Json>, String> {
+fn read_file(path: &Path, below_folder: bool) -> Result<Vec<Json>, String> {
     let bytes = std::fs::read(path).map_err(|error| failed(path, error))?;
     let is_compressed = path.extension().is_some_and(|extension| extension == "gz");
     let plain = if is_compressed { path.with_extension("") } else { path.to_owned() };
@@ -58,7 +58,15 @@ fn read_file(path: &Path) -> Result<Vec<Json>, String> {
     if plain.extension().is_some_and(|extension| extension == "jsonl") {
         return lines(&text).map_err(|error| failed(path, error));
     }
-    serde_json::from_str(&text).map(|scenario| vec![scenario]).map_err(|error| failed(path, error))
+    let document: Json = serde_json::from_str(&text).map_err(|error| failed(path, error))?;
+    // Folders of scenarios hold documents about them, too.
+    let says_it_is_none =
+        document.is_object() && document.get("topology").is_none() && document.get("format").is_none();
+    if below_folder && says_it_is_none {
+        eprintln!("{}: no scenario, left out", path.display());
+        return Ok(Vec::new());
+    }
+    Ok(vec![document])
 }
 
 fn unzip(bytes: &[u8]) -> Result<String, String> {

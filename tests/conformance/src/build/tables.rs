@@ -11,7 +11,7 @@ use streams_dsl::{
 };
 
 use super::options::{call, key_of, materialized, partitioner};
-use super::{Env, Node, Table, op, skip, str_of, stream, table, types};
+use super::{Env, Node, Table, counted, op, skip, str_of, stream, table, types};
 use crate::Skip;
 use crate::build::DOES_NOT_COMPILE;
 use crate::functions::{Binary, aggregator, initializer, joiner, kv, predicate, reducer, unary};
@@ -214,7 +214,7 @@ impl<K: Dynamic, V: Dynamic> Node for Table<K, V> {
 }
 
 impl Node for GroupedTable {
-    fn apply(&self, _: &Env, step: &Json) -> Result<Rc<dyn Node>, Skip> {
+    fn apply(&self, env: &Env, step: &Json) -> Result<Rc<dyn Node>, Skip> {
         let named = match str_of(step, "name") {
             Some(name) => self.0.named(name),
             None => self.0.clone(),
@@ -222,6 +222,11 @@ impl Node for GroupedTable {
         let (key, value) = types(step);
         let mat = &step["mat"];
         match op(step) {
+            "tgrouped.count" if env.counts_are_values => {
+                let adder = |_: &Value, _: &Value, count: Option<Value>| counted(count.as_ref(), 1);
+                let subtractor = |_: &Value, _: &Value, count: Value| counted(Some(&count), -1);
+                table(named.aggregate_nullable(adder, subtractor, materialized(mat, &key, &value)?))
+            }
             "tgrouped.count" => table(named.count(materialized(mat, &key, &value)?)),
             "tgrouped.reduce" => {
                 let (adder, subtractor) = (reducer(&step["adder"])?, reducer(&step["subtractor"])?);

@@ -11,7 +11,7 @@ use streams_dsl::{
 
 use super::cogroup::{SessionCogroup, WindowedCogroup};
 use super::options::{key_of, materialized};
-use super::{Env, Node, op, skip, str_of, table, types};
+use super::{Env, Node, counted, op, skip, str_of, table, types};
 use crate::Skip;
 use crate::functions::{aggregator, initializer, merger, reducer};
 use crate::value::{Dynamic, Type, Value};
@@ -61,7 +61,7 @@ pub(super) fn cogrouped_by(cogrouped: &CogroupedKStream<Value, Value>, step: &Js
 }
 
 impl<V: Dynamic> Node for Windows<V> {
-    fn apply(&self, _: &Env, step: &Json) -> Result<Rc<dyn Node>, Skip> {
+    fn apply(&self, env: &Env, step: &Json) -> Result<Rc<dyn Node>, Skip> {
         let (Type::Time(key, _), value) = types(step) else { return skip(step) };
         let named = match str_of(step, "name") {
             Some(name) => self.0.named(name),
@@ -69,6 +69,10 @@ impl<V: Dynamic> Node for Windows<V> {
         };
         let mat = &step["mat"];
         match op(step) {
+            "windowed.count" if env.counts_are_values => {
+                let aggregator = |_: &Value, _: Option<&V>, count: Option<Value>| counted(count.as_ref(), 1);
+                table(named.aggregate_nullable(|| counted(None, 0), aggregator, materialized(mat, &key, &value)?))
+            }
             "windowed.count" => table(named.count(materialized(mat, &key, &value)?)),
             "windowed.reduce" => {
                 let reducer = reducer(&step["reducer"])?;
@@ -94,7 +98,7 @@ impl<V: Dynamic> Node for Windows<V> {
 }
 
 impl<V: Dynamic> Node for Sessions<V> {
-    fn apply(&self, _: &Env, step: &Json) -> Result<Rc<dyn Node>, Skip> {
+    fn apply(&self, env: &Env, step: &Json) -> Result<Rc<dyn Node>, Skip> {
         let (Type::Session(key), value) = types(step) else { return skip(step) };
         let named = match str_of(step, "name") {
             Some(name) => self.0.named(name),
@@ -102,6 +106,12 @@ impl<V: Dynamic> Node for Sessions<V> {
         };
         let mat = &step["mat"];
         match op(step) {
+            "windowed.count" if env.counts_are_values => {
+                let aggregator = |_: &Value, _: Option<&V>, count: Option<Value>| counted(count.as_ref(), 1);
+                let merger = |_: &Value, one: Option<Value>, other: Value| counted(one.as_ref(), other.number());
+                let materialized = materialized(mat, &key, &value)?;
+                table(named.aggregate_nullable(|| counted(None, 0), aggregator, merger, materialized))
+            }
             "windowed.count" => table(named.count(materialized(mat, &key, &value)?)),
             "windowed.reduce" => {
                 let reducer = reducer(&step["reducer"])?;
