@@ -210,6 +210,15 @@ pub trait TopicNameExtractor<K, V>: Send + Sync {
     }
 }
 
+impl<K, V, F> TopicNameExtractor<K, V> for F
+where
+    F: Fn(Option<&K>, Option<&V>, &TopicContext<'_>) -> String + Send + Sync,
+{
+    fn topic(&self, key: Option<&K>, value: Option<&V>, context: &TopicContext<'_>) -> String {
+        self(key, value, context)
+    }
+}
+
 /// A repartition topic: internal, written by one sub-topology and read by another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RepartitionOptions {
