@@ -85,10 +85,61 @@ where
 impl<K: Clone + 'static, V: Clone + 'static> KGroupedStream<K, V> {
     /// How many records each key has had. Records with a null key or value do not count.
     pub fn count(&self, materialized: Materialized<K, i64>) -> KTable<K, i64> {
+        self.add_count(materialized, Some(I64Serde.into_ref()))
+    }
+
+    /// As [`KGroupedStream::count`], under another type for numbers: one that other streams have, to be merged with, say. `materialized`
+    /// has its serde; names are those of `count`.
+    ///
+    /// ```
+    /// use streams_core::serde::{I64Serde, Serde, SerdeError, StringSerde};
+    /// use streams_dsl::{Consumed, Grouped, Materialized, Produced, StreamsBuilder};
+    ///
+    /// #[derive(Clone, Debug, PartialEq)]
+    /// struct Votes(i64);
+    /// impl From<i64> for Votes {
+    ///     fn from(votes: i64) -> Self {
+    ///         Self(votes)
+    ///     }
+    /// }
+    /// impl From<Votes> for i64 {
+    ///     fn from(votes: Votes) -> Self {
+    ///         votes.0
+    ///     }
+    /// }
+    /// # #[derive(Clone)]
+    /// # struct VotesSerde;
+    /// # impl Serde<Votes> for VotesSerde {
+    /// #     fn serialize(&self, topic: &str, headers: &streams_core::Headers, votes: &Votes, to: &mut Vec<u8>) -> Result<(), SerdeError> {
+    /// #         I64Serde.serialize(topic, headers, &votes.0, to)
+    /// #     }
+    /// #     fn deserialize(&self, topic: &str, headers: &streams_core::Headers, bytes: &[u8]) -> Result<Votes, SerdeError> {
+    /// #         I64Serde.deserialize(topic, headers, bytes).map(Votes)
+    /// #     }
+    /// # }
+    /// let builder = StreamsBuilder::new();
+    /// let by_post = builder.stream("by-post", Consumed::with(StringSerde, VotesSerde));
+    /// let ballots = builder.stream("ballots", Consumed::<String, String>::default());
+    /// let counted = ballots.group_by_key(Grouped::default()).count_as::<Votes>(Materialized::with(StringSerde, VotesSerde));
+    /// counted.to_stream().merge(&by_post).to("votes", Produced::with(StringSerde, VotesSerde));
+    /// builder.build()?;
+    /// # Ok::<(), streams_core::StreamsError>(())
+    /// ```
+    pub fn count_as<N: From<i64> + Into<i64> + Clone + 'static>(
+        &self,
+        materialized: Materialized<K, N>,
+    ) -> KTable<K, N> {
+        self.add_count(materialized, None)
+    }
+
+    fn add_count<N: From<i64> + Into<i64> + Clone + 'static>(
+        &self,
+        materialized: Materialized<K, N>,
+        serde: Option<SerdeRef<N>>,
+    ) -> KTable<K, N> {
         self.stream.place.graph.name_of_count(&materialized);
-        let aggregator = |_: &K, _: &V, count: Option<i64>| Some(count.unwrap_or(0) + 1);
-        let value = Some(I64Serde.into_ref());
-        self.add_aggregate(naming::AGGREGATE, Arc::new(|| Some(0)), Arc::new(aggregator), materialized, value)
+        let aggregator = |_: &K, _: &V, count: Option<N>| Some(N::from(count.map_or(0, N::into) + 1));
+        self.add_aggregate(naming::AGGREGATE, Arc::new(|| Some(N::from(0))), Arc::new(aggregator), materialized, serde)
     }
 
     /// Combines the values of each key; the first value stands for itself.

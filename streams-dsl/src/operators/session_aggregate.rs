@@ -192,14 +192,31 @@ where
 impl<K: Clone + 'static, V: Clone + 'static> SessionWindowedKStream<K, V> {
     /// How many records each key has had in each session. Records with a null key do not count; those with a null value do.
     pub fn count(&self, materialized: Materialized<K, i64>) -> KTable<Windowed<K>, i64> {
+        self.add_count(materialized, Some(I64Serde.into_ref()))
+    }
+
+    /// As [`SessionWindowedKStream::count`], under another type for numbers; see
+    /// [`KGroupedStream::count_as`](crate::KGroupedStream::count_as).
+    pub fn count_as<N: From<i64> + Into<i64> + Clone + 'static>(
+        &self,
+        materialized: Materialized<K, N>,
+    ) -> KTable<Windowed<K>, N> {
+        self.add_count(materialized, None)
+    }
+
+    fn add_count<N: From<i64> + Into<i64> + Clone + 'static>(
+        &self,
+        materialized: Materialized<K, N>,
+        serde: Option<SerdeRef<N>>,
+    ) -> KTable<Windowed<K>, N> {
         self.grouped.stream.place.graph.name_of_count(&materialized);
-        let sum = |a: Option<i64>, b: i64| Some(a.unwrap_or(0) + b);
+        let sum = |a: Option<N>, b: i64| Some(N::from(a.map_or(0, N::into) + b));
         let functions = Functions {
-            initial: Arc::new(|| Some(0)),
+            initial: Arc::new(|| Some(N::from(0))),
             aggregator: Arc::new(move |_: &K, _: Option<&V>, count| sum(count, 1)),
-            merger: Arc::new(move |_: &K, one, other| sum(one, other)),
+            merger: Arc::new(move |_: &K, one, other: N| sum(one, other.into())),
         };
-        self.add_aggregate(naming::AGGREGATE, functions, materialized, Some(I64Serde.into_ref()))
+        self.add_aggregate(naming::AGGREGATE, functions, materialized, serde)
     }
 
     /// Combines the values of each key and session; the first value stands for itself, null values change nothing. Sessions that become one

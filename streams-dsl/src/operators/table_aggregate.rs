@@ -79,10 +79,25 @@ where
 impl<K: Clone + 'static, V: Clone + 'static> KGroupedTable<K, V> {
     /// How many rows each key has.
     pub fn count(&self, materialized: Materialized<K, i64>) -> KTable<K, i64> {
-        let adder = |_: &K, _: &V, count: Option<i64>| Some(count.unwrap_or(0) + 1);
-        let subtractor = |_: &K, _: &V, count: i64| Some(count - 1);
-        let value = Some(I64Serde.into_ref());
-        self.add_table_aggregate(naming::TABLE_AGGREGATE, Arc::new(adder), Arc::new(subtractor), materialized, value)
+        self.add_count(materialized, Some(I64Serde.into_ref()))
+    }
+
+    /// As [`KGroupedTable::count`], under another type for numbers; see [`KGroupedStream::count_as`](crate::KGroupedStream::count_as).
+    pub fn count_as<N: From<i64> + Into<i64> + Clone + 'static>(
+        &self,
+        materialized: Materialized<K, N>,
+    ) -> KTable<K, N> {
+        self.add_count(materialized, None)
+    }
+
+    fn add_count<N: From<i64> + Into<i64> + Clone + 'static>(
+        &self,
+        materialized: Materialized<K, N>,
+        serde: Option<SerdeRef<N>>,
+    ) -> KTable<K, N> {
+        let adder = |_: &K, _: &V, count: Option<N>| Some(N::from(count.map_or(0, N::into) + 1));
+        let subtractor = |_: &K, _: &V, count: N| Some(N::from(count.into() - 1));
+        self.add_table_aggregate(naming::TABLE_AGGREGATE, Arc::new(adder), Arc::new(subtractor), materialized, serde)
     }
 
     /// Combines the values of each key: `adder` with one that came, `subtractor` with one that went. The first value stands for itself.

@@ -120,13 +120,29 @@ impl<K: Clone + 'static, V: Clone + 'static> TimeWindowedKStream<K, V> {
     /// How many records each key has had in each window. Records with a null key do not count; those with a null value do, except in
     /// sliding windows, which do not take them.
     pub fn count(&self, materialized: Materialized<K, i64>) -> KTable<Windowed<K>, i64> {
+        self.add_count(materialized, Some(I64Serde.into_ref()))
+    }
+
+    /// As [`TimeWindowedKStream::count`], under another type for numbers; see
+    /// [`KGroupedStream::count_as`](crate::KGroupedStream::count_as).
+    pub fn count_as<N: From<i64> + Into<i64> + Clone + 'static>(
+        &self,
+        materialized: Materialized<K, N>,
+    ) -> KTable<Windowed<K>, N> {
+        self.add_count(materialized, None)
+    }
+
+    fn add_count<N: From<i64> + Into<i64> + Clone + 'static>(
+        &self,
+        materialized: Materialized<K, N>,
+        serde: Option<SerdeRef<N>>,
+    ) -> KTable<Windowed<K>, N> {
         // Sliding windows do without that name.
         if !matches!(self.windows, FixedWindows::Sliding(_)) {
             self.grouped.stream.place.graph.name_of_count(&materialized);
         }
-        let aggregator = |_: &K, _: Option<&V>, count: Option<i64>| Some(count.unwrap_or(0) + 1);
-        let value = Some(I64Serde.into_ref());
-        self.add_aggregate(naming::AGGREGATE, Arc::new(|| Some(0)), Arc::new(aggregator), materialized, value)
+        let aggregator = |_: &K, _: Option<&V>, count: Option<N>| Some(N::from(count.map_or(0, N::into) + 1));
+        self.add_aggregate(naming::AGGREGATE, Arc::new(|| Some(N::from(0))), Arc::new(aggregator), materialized, serde)
     }
 
     /// Combines the values of each key and window; the first value stands for itself, null values change nothing.

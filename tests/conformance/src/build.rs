@@ -33,11 +33,6 @@ pub const DOES_NOT_COMPILE: &str = "does not compile";
 /// Why a step is not performed that needs two streams of one Rust type, where one has the counts of the DSL and the other numbers of a topic.
 pub const OF_TWO_TYPES: &str = "counts are merged with other numbers";
 
-/// How many there are, as an aggregation like any other: what `count` is in Kafka Streams.
-fn counted(count: Option<&Value>, change: i64) -> Option<Value> {
-    Some(Value::I64(count.map_or(0, Value::number) + change))
-}
-
 /// What the steps before have made.
 pub struct Env {
     pub builder: StreamsBuilder,
@@ -406,8 +401,7 @@ impl<K: Dynamic, V: Dynamic> Node for Group<K, V> {
         match op(step) {
             "grouped.cogroup" => cogroup::begin(&self.0, step),
             "grouped.count" if env.counts_are_values => {
-                let aggregator = |_: &K, _: &V, count: Option<Value>| counted(count.as_ref(), 1);
-                table(named.aggregate_nullable(|| counted(None, 0), aggregator, materialized(mat, &key, &value)?))
+                table(named.count_as::<Value>(materialized(mat, &key, &value)?))
             }
             "grouped.count" => table(named.count(materialized(mat, &key, &value)?)),
             "grouped.reduce" => {

@@ -146,6 +146,18 @@ impl Dynamic for () {
     fn of_value(_: Value) -> Self {}
 }
 
+impl From<i64> for Value {
+    fn from(number: i64) -> Self {
+        Self::I64(number)
+    }
+}
+
+impl From<Value> for i64 {
+    fn from(value: Value) -> Self {
+        value.number()
+    }
+}
+
 impl Dynamic for i64 {
     fn to_value(&self) -> Value {
         Value::I64(*self)

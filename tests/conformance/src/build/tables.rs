@@ -11,7 +11,7 @@ use streams_dsl::{
 };
 
 use super::options::{call, key_of, materialized, partitioner};
-use super::{Env, Node, Table, counted, op, skip, str_of, stream, table, types};
+use super::{Env, Node, Table, op, skip, str_of, stream, table, types};
 use crate::Skip;
 use crate::build::DOES_NOT_COMPILE;
 use crate::functions::{Binary, aggregator, initializer, joiner, kv, predicate, reducer, unary};
@@ -223,9 +223,7 @@ impl Node for GroupedTable {
         let mat = &step["mat"];
         match op(step) {
             "tgrouped.count" if env.counts_are_values => {
-                let adder = |_: &Value, _: &Value, count: Option<Value>| counted(count.as_ref(), 1);
-                let subtractor = |_: &Value, _: &Value, count: Value| counted(Some(&count), -1);
-                table(named.aggregate_nullable(adder, subtractor, materialized(mat, &key, &value)?))
+                table(named.count_as::<Value>(materialized(mat, &key, &value)?))
             }
             "tgrouped.count" => table(named.count(materialized(mat, &key, &value)?)),
             "tgrouped.reduce" => {

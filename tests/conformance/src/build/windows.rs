@@ -11,7 +11,7 @@ use streams_dsl::{
 
 use super::cogroup::{SessionCogroup, WindowedCogroup};
 use super::options::{key_of, materialized};
-use super::{Env, Node, counted, op, skip, str_of, table, types};
+use super::{Env, Node, op, skip, str_of, table, types};
 use crate::Skip;
 use crate::functions::{aggregator, initializer, merger, reducer};
 use crate::value::{Dynamic, Type, Value};
@@ -70,8 +70,7 @@ impl<V: Dynamic> Node for Windows<V> {
         let mat = &step["mat"];
         match op(step) {
             "windowed.count" if env.counts_are_values => {
-                let aggregator = |_: &Value, _: Option<&V>, count: Option<Value>| counted(count.as_ref(), 1);
-                table(named.aggregate_nullable(|| counted(None, 0), aggregator, materialized(mat, &key, &value)?))
+                table(named.count_as::<Value>(materialized(mat, &key, &value)?))
             }
             "windowed.count" => table(named.count(materialized(mat, &key, &value)?)),
             "windowed.reduce" => {
@@ -107,10 +106,7 @@ impl<V: Dynamic> Node for Sessions<V> {
         let mat = &step["mat"];
         match op(step) {
             "windowed.count" if env.counts_are_values => {
-                let aggregator = |_: &Value, _: Option<&V>, count: Option<Value>| counted(count.as_ref(), 1);
-                let merger = |_: &Value, one: Option<Value>, other: Value| counted(one.as_ref(), other.number());
-                let materialized = materialized(mat, &key, &value)?;
-                table(named.aggregate_nullable(|| counted(None, 0), aggregator, merger, materialized))
+                table(named.count_as::<Value>(materialized(mat, &key, &value)?))
             }
             "windowed.count" => table(named.count(materialized(mat, &key, &value)?)),
             "windowed.reduce" => {
