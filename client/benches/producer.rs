@@ -102,7 +102,7 @@ fn producer(criterion: &mut Criterion) {
                     let status = core
                         .send(topic, partition, None, Some(&key), Some(black_box(&value)), HeadersRef::EMPTY, now)
                         .unwrap();
-                    if status.ready {
+                    if status.is_ready() {
                         let _ = core.step(now, Waker::noop());
                     }
                 }
