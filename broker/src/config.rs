@@ -103,6 +103,7 @@ impl BrokerConfig {
         let defaults = [
             ("node.id", "1".to_owned()),
             ("group.initial.rebalance.delay.ms", "0".to_owned()),
+            ("group.streams.initial.rebalance.delay.ms", "0".to_owned()),
             ("group.min.session.timeout.ms", "10".to_owned()),
             ("offsets.topic.num.partitions", "4".to_owned()),
             ("transaction.state.log.num.partitions", "4".to_owned()),

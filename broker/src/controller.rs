@@ -154,7 +154,7 @@ impl BrokerState {
                 records.push(MetadataRecord::RegisterBroker { broker_id });
                 records.extend(leaderless(image, broker_id));
                 if image.registrations() == 0 && image.features().is_empty() {
-                    let features = [("metadata.version", 30), ("transaction.version", 2)];
+                    let features = [("metadata.version", 30), ("streams.version", 1), ("transaction.version", 2)];
                     records.extend(
                         features.map(|(name, level)| MetadataRecord::FeatureLevel { name: name.into(), level }),
                     );

@@ -177,6 +177,22 @@ impl BrokerState {
         if self.metadata.current().topic(name).is_some() { Ok(()) } else { Err(ErrorCode::CoordinatorNotAvailable) }
     }
 
+    /// Makes a topic, unless it is there; it is there at the latest when the metadata is committed.
+    ///
+    /// # Errors
+    /// Why it cannot be made, in words.
+    pub fn create_topic(self: &Arc<Self>, wish: &TopicWish) -> Result<(), String> {
+        let id = self.new_topic_id();
+        self.change_metadata(
+            |image| match self.with_planner(|planner| planner.plan_topic(image, wish, id)) {
+                Ok(plan) => (plan.records, Ok(())),
+                Err(refusal) if refusal.code == ErrorCode::TopicAlreadyExists => (Vec::new(), Ok(())),
+                Err(refusal) => (Vec::new(), Err(refusal.message)),
+            },
+            |_| {},
+        )
+    }
+
     /// Level of the feature `transaction.version`: from 2 on clients add partitions by writing to them (KIP-890).
     pub fn transaction_version(&self) -> i16 {
         self.metadata.current().features().get("transaction.version").copied().unwrap_or(0)

@@ -153,7 +153,7 @@ fn every_record_of_this_coordinator_is_written_as_the_reference_writes_it() {
             Decoded::Other { .. } => others += 1,
         });
     }
-    assert_eq!((ours, others), (38, 25));
+    assert_eq!((ours, others), (48, 15));
 }
 
 fn replayed(log: &'static [u8]) -> Shard {

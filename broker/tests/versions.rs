@@ -33,6 +33,8 @@ use protocol::api::messages::txn_offset_commit_request::{
     TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
 };
 use protocol::api::messages::*;
+use protocol::api::streams_group_describe::StreamsGroupDescribeRequest;
+use protocol::api::streams_group_heartbeat::StreamsGroupHeartbeatRequest;
 use protocol::api::write_txn_markers::{WritableTxnMarker, WriteTxnMarkersRequest};
 use protocol::api::{ApiKey, Request, Response, Uuid};
 use support::*;
@@ -202,6 +204,16 @@ fn request(key: ApiKey, version: i16, topic_id: Uuid) -> Request {
             DescribeTransactionsRequest::default().with_transactional_ids(vec![id()]).into()
         }
         ApiKey::ListTransactions => ListTransactionsRequest::default().into(),
+        ApiKey::StreamsGroupHeartbeat => StreamsGroupHeartbeatRequest {
+            group_id: "streams".into(),
+            member_id: "m".into(),
+            member_epoch: 1,
+            ..StreamsGroupHeartbeatRequest::default()
+        }
+        .into(),
+        ApiKey::StreamsGroupDescribe => {
+            StreamsGroupDescribeRequest { group_ids: vec![GROUP.into()], include_authorized_operations: true }.into()
+        }
         other => admin_request(other),
     }
 }

@@ -1,6 +1,7 @@
 //! The settings of the group coordinator, taken from the broker's configuration.
 
 use super::consumer::config::ConsumerConfig;
+use super::streams::config::StreamsConfig;
 use crate::config::BrokerConfig;
 
 /// How long a JoinGroup of a new member may wait before the member is dropped, as in Kafka.
@@ -29,6 +30,8 @@ pub struct GroupConfig {
     pub commit_timeout_ms: i64,
     /// Those of consumer groups.
     pub consumer: ConsumerConfig,
+    /// Those of streams groups.
+    pub streams: StreamsConfig,
 }
 
 impl Default for GroupConfig {
@@ -45,6 +48,7 @@ impl Default for GroupConfig {
             retention_check_interval_ms: 600_000,
             commit_timeout_ms: 5_000,
             consumer: ConsumerConfig::default(),
+            streams: StreamsConfig::default(),
         }
     }
 }
@@ -62,6 +66,7 @@ impl From<&BrokerConfig> for GroupConfig {
             retention_check_interval_ms: config.offsets_retention_check_interval_ms.max(1),
             commit_timeout_ms: i64::from(config.offsets_commit_timeout_ms.max(1)),
             consumer: config.into(),
+            streams: config.into(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use base::{Now, Offset, PartitionId};
 use bytes::Bytes;
 use protocol::api::ErrorCode;
+use protocol::api::streams_group_heartbeat::StreamsTopicInfo;
 use uuid::Uuid;
 
 /// Told once an appended batch is committed: the offset of its first record, or why it will not be.
@@ -44,6 +45,18 @@ pub trait GroupEnvironment: Send + Sync {
 
     /// Name of the topic with this id.
     fn topic_name(&self, id: Uuid) -> Option<Arc<str>>;
+
+    /// Makes an internal topic of a streams application; it may come later than this returns.
+    ///
+    /// # Errors
+    /// Why it cannot be made, in words.
+    fn create_internal_topic(&self, topic: &StreamsTopicInfo) -> Result<(), String>;
+
+    /// What a group sets for itself, by the setting's name (`streams.heartbeat.interval.ms`, ..).
+    fn group_setting(&self, group: &str, name: &str) -> Option<String>;
+
+    /// Whether members of streams groups are served.
+    fn serves_streams(&self) -> bool;
 
     /// Sees to it that the coordinator is stepped at `ticks_ms` at the latest.
     fn wake_at(&self, ticks_ms: i64);

@@ -13,7 +13,11 @@ use super::consumer::{self, ConsumerGroup};
 use super::offsets::Offsets;
 use super::output::Output;
 use super::records::GroupRecord;
+use super::streams::{self, StreamsGroup};
 use super::subscription::CONSUMER_PROTOCOL_TYPE;
+
+/// Kind of protocol that members of streams groups speak, which is also the name of the kind.
+const STREAMS_PROTOCOL_TYPE: &str = "streams";
 
 /// A group with its offsets.
 #[derive(Clone, Debug)]
@@ -35,6 +39,8 @@ pub enum Kind {
     Classic(ClassicGroup),
     /// The coordinator shares out the partitions, by ConsumerGroupHeartbeat.
     Consumer(ConsumerGroup),
+    /// The coordinator shares out the tasks of a topology, by StreamsGroupHeartbeat.
+    Streams(Box<StreamsGroup>),
 }
 
 impl Group {
@@ -52,14 +58,14 @@ impl Group {
     pub fn classic(&self) -> Option<&ClassicGroup> {
         match &self.kind {
             Kind::Classic(group) => Some(group),
-            Kind::Consumer(_) => None,
+            Kind::Consumer(_) | Kind::Streams(_) => None,
         }
     }
 
     pub(super) fn classic_mut(&mut self) -> Option<&mut ClassicGroup> {
         match &mut self.kind {
             Kind::Classic(group) => Some(group),
-            Kind::Consumer(_) => None,
+            Kind::Consumer(_) | Kind::Streams(_) => None,
         }
     }
 
@@ -67,7 +73,15 @@ impl Group {
     pub fn consumer(&self) -> Option<&ConsumerGroup> {
         match &self.kind {
             Kind::Consumer(group) => Some(group),
-            Kind::Classic(_) => None,
+            Kind::Classic(_) | Kind::Streams(_) => None,
+        }
+    }
+
+    /// The group, if it is a streams group.
+    pub fn streams(&self) -> Option<&StreamsGroup> {
+        match &self.kind {
+            Kind::Streams(group) => Some(group),
+            Kind::Classic(_) | Kind::Consumer(_) => None,
         }
     }
 }
@@ -78,6 +92,7 @@ impl Kind {
         match self {
             Kind::Classic(_) => "classic",
             Kind::Consumer(_) => "consumer",
+            Kind::Streams(_) => STREAMS_PROTOCOL_TYPE,
         }
     }
 
@@ -86,6 +101,7 @@ impl Kind {
         match self {
             Kind::Classic(group) => group.state().name(),
             Kind::Consumer(group) => group.state().name(),
+            Kind::Streams(group) => group.state().name(),
         }
     }
 
@@ -94,6 +110,7 @@ impl Kind {
         match self {
             Kind::Classic(group) => group.protocol_type().map(AsRef::as_ref),
             Kind::Consumer(_) => Some(CONSUMER_PROTOCOL_TYPE),
+            Kind::Streams(_) => Some(STREAMS_PROTOCOL_TYPE),
         }
     }
 
@@ -102,6 +119,7 @@ impl Kind {
         match self {
             Kind::Classic(group) => group.state() == classic::State::Empty && !group.has_pending_members(),
             Kind::Consumer(group) => group.state() == consumer::group::State::Empty,
+            Kind::Streams(group) => group.state() == streams::group::State::Empty,
         }
     }
 
@@ -114,6 +132,9 @@ impl Kind {
             Kind::Classic(group) => (group.state() == classic::State::Dead, group.state() == classic::State::Empty),
             Kind::Consumer(group) => {
                 (group.state() == consumer::group::State::Dead, group.state() == consumer::group::State::Empty)
+            }
+            Kind::Streams(group) => {
+                (group.state() == streams::group::State::Dead, group.state() == streams::group::State::Empty)
             }
         };
         match (dead, empty) {
@@ -129,9 +150,20 @@ impl Kind {
     /// As [`Kind::check_deletable`], but that consumers may be at work on other topics.
     pub fn check_offsets_deletable(&self) -> Result<(), ErrorCode> {
         match (self.check_deletable(), self) {
-            (Err(ErrorCode::NonEmptyGroup), Kind::Consumer(_)) => Ok(()),
+            (Err(ErrorCode::NonEmptyGroup), Kind::Consumer(_) | Kind::Streams(_)) => Ok(()),
             (Err(ErrorCode::NonEmptyGroup), Kind::Classic(group)) if group.is_consumer() => Ok(()),
             (result, _) => result,
+        }
+    }
+
+    /// Whether offsets may be read by whoever names this member and epoch.
+    ///
+    /// # Errors
+    /// As the answer to the request.
+    pub fn check_fetch(&self, member_id: Option<&str>, member_epoch: i32) -> Result<(), ErrorCode> {
+        match self {
+            Kind::Classic(_) | Kind::Consumer(_) => Ok(()),
+            Kind::Streams(group) => group.check_fetch(member_id, member_epoch),
         }
     }
 
@@ -140,14 +172,16 @@ impl Kind {
         match self {
             Kind::Classic(group) => group.set_dead(dead),
             Kind::Consumer(group) => group.set_dead(dead),
+            Kind::Streams(group) => group.set_dead(dead),
         }
     }
 
-    /// Records that remove the group itself (not its offsets); the last one is that of the group's own record.
+    /// Records that remove the group itself (not its offsets).
     pub fn removals(&self, id: &Arc<str>) -> Vec<GroupRecord> {
         match self {
             Kind::Classic(_) => vec![GroupRecord::Group { group: Arc::clone(id), value: None }],
             Kind::Consumer(group) => group.removals(),
+            Kind::Streams(group) => group.removals(),
         }
     }
 
@@ -156,6 +190,7 @@ impl Kind {
         match self {
             Kind::Classic(group) => group.is_subscribed(topic),
             Kind::Consumer(group) => group.is_subscribed(topic),
+            Kind::Streams(group) => group.is_subscribed(topic),
         }
     }
 
@@ -174,6 +209,7 @@ impl Kind {
                 _ => None,
             },
             Kind::Consumer(group) => (!group.is_subscribed(topic)).then_some(committed),
+            Kind::Streams(group) => (!group.is_subscribed(topic)).then_some(committed),
         }
     }
 
@@ -182,6 +218,7 @@ impl Kind {
         match self {
             Kind::Classic(group) => group.expire(now, config, out),
             Kind::Consumer(group) => out.records.extend(group.expire(now.ticks_ms)),
+            Kind::Streams(group) => out.records.extend(group.expire(now)),
         }
     }
 
@@ -190,6 +227,7 @@ impl Kind {
         match self {
             Kind::Classic(group) => group.next_deadline(),
             Kind::Consumer(group) => group.next_deadline(),
+            Kind::Streams(group) => group.next_deadline(),
         }
     }
 }

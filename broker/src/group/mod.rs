@@ -1,15 +1,15 @@
 //! The group coordinator: groups, their members and their committed offsets, kept in `__consumer_offsets`.
 //!
-//! From the inside out: [`records`] (of `layout`'s fields) is the layout on disk; [`classic`] (with `join`, `rebalance`, [`member`])
-//! and [`consumer`] are one group each of their kind, [`kind`] is what all kinds have in common, [`offsets`] a group's offsets;
+//! From the inside out: [`records`] (of `layout`'s fields) is the layout on disk; [`classic`] (with `join`, `rebalance`, [`member`]),
+//! [`consumer`] and [`streams`] are one group each of their kind, [`kind`] is what all kinds have in common, [`offsets`] a group's offsets;
 //! [`shard`] is all groups of one partition of `__consumer_offsets`, still a pure state machine:
 //! (state, request, now) gives records and answers ([`output`]), replaying the records gives the state. Only
 //! [`coordinator`] appends, reads, locks and answers requests, and what it needs of the broker is [`environment`];
 //! [`service`] joins the two.
 //!
 //! What is served: the classic protocol (join, sync, heartbeat, leave; static members), committed offsets, describing,
-//! listing and deleting groups, offsets in transactions. Not served: the consumer, share and streams protocols (their
-//! records are left alone).
+//! listing and deleting groups, offsets in transactions; the streams protocol. Not served: the consumer and share
+//! protocols (records of share groups are left alone).
 
 pub mod classic;
 pub mod config;
@@ -26,6 +26,7 @@ mod rebalance;
 pub mod records;
 pub mod service;
 pub mod shard;
+pub mod streams;
 pub mod subscription;
 #[cfg(test)]
 mod tests;

@@ -3,8 +3,9 @@
 //!
 //! A key is an `int16` type and its fields; a value is an `int16` version and its fields; no value is a tombstone.
 //! Written are the versions that Kafka 4.3 writes: offsets v4 (v1 when the commit carries an expiry of its own), groups
-//! v3. Read are all versions. The records of consumer groups are [`super::consumer::records`]'s; key types of kinds of groups that
-//! are not known are reported as [`Decoded::Other`] and left alone.
+//! v3. Read are all versions. The records of consumer groups are [`super::consumer::records`]'s, those of streams groups
+//! [`super::streams::records`]'s; key types of kinds of groups that are not known are reported as [`Decoded::Other`] and
+//! left alone.
 //!
 //! Invariant: what [`GroupRecord::encode`] writes, [`decode`] gives back unchanged. Input is never trusted: a record cut
 //! short or with a length beyond its end is an error, and nothing is allocated from a declared length alone.
@@ -18,6 +19,7 @@ use uuid::Uuid;
 use super::consumer::records::ConsumerRecord;
 pub use super::layout::GroupRecordError;
 use super::layout::{Reader, Writer};
+use super::streams::records::StreamsRecord;
 
 const LEGACY_OFFSET_KEY: i16 = 0;
 const OFFSET_KEY: i16 = 1;
@@ -106,6 +108,13 @@ pub enum GroupRecord {
         /// Which part, and what it is now.
         record: ConsumerRecord,
     },
+    /// A part of a streams group, or its removal.
+    Streams {
+        /// The group.
+        group: Arc<str>,
+        /// Which part, and what it is now.
+        record: StreamsRecord,
+    },
 }
 
 /// What a record of `__consumer_offsets` is.
@@ -144,6 +153,10 @@ impl GroupRecord {
                 let value = record.encode(group, &mut key)?;
                 Ok((key.0, value))
             }
+            GroupRecord::Streams { group, record } => {
+                let value = record.encode(group, &mut key)?;
+                Ok((key.0, value))
+            }
         }
     }
 }
@@ -165,7 +178,10 @@ pub fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Decoded, GroupRecordEr
         GROUP_KEY => GroupRecord::Group { group: key.string("group")?, value: value.map(decode_group).transpose()? },
         key_type => match ConsumerRecord::decode(key_type, &mut key, value)? {
             Some((group, record)) => GroupRecord::Consumer { group, record },
-            None => return Ok(Decoded::Other { key_type }),
+            None => match StreamsRecord::decode(key_type, &mut key, value)? {
+                Some((group, record)) => GroupRecord::Streams { group, record },
+                None => return Ok(Decoded::Other { key_type }),
+            },
         },
     };
     key.end("key")?;

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use base::{Now, Offset, PartitionId, TopicPartition};
 use bytes::Bytes;
 use parking_lot::Mutex;
+use protocol::api::streams_group_heartbeat::StreamsTopicInfo;
 use protocol::api::{ApiKey, ErrorCode, Request};
 use storage::log::AppendInfo;
 use uuid::Uuid;
@@ -17,6 +18,8 @@ use super::output::InTransaction;
 use crate::config::BrokerConfig;
 use crate::dispatch::{Outcome, RequestContext};
 use crate::handlers;
+use crate::metadata::RESOURCE_GROUP;
+use crate::metadata::changes::TopicWish;
 use crate::state::BrokerState;
 
 /// APIs of groups and offsets that are served.
@@ -32,6 +35,8 @@ pub const SERVED: &[ApiKey] = &[
     ApiKey::ListGroups,
     ApiKey::DeleteGroups,
     ApiKey::OffsetDelete,
+    ApiKey::StreamsGroupHeartbeat,
+    ApiKey::StreamsGroupDescribe,
 ];
 
 /// Hands a request to its handler; gives back what is no group request.
@@ -52,6 +57,8 @@ pub fn dispatch(state: &Arc<BrokerState>, context: &RequestContext, request: Req
         Request::ListGroups(body) => handlers::list_groups::serve(access, context, body),
         Request::DeleteGroups(body) => handlers::delete_groups::serve(access, context, body),
         Request::OffsetDelete(body) => handlers::offset_delete::serve(access, context, body),
+        Request::StreamsGroupHeartbeat(body) => handlers::streams_group_heartbeat::serve(access, context, body),
+        Request::StreamsGroupDescribe(body) => handlers::streams_group_describe::serve(access, context, body),
         other => return Err(Box::new(other)),
     })
 }
@@ -169,6 +176,31 @@ impl GroupEnvironment for BrokerEnvironment {
 
     fn topic_name(&self, id: Uuid) -> Option<Arc<str>> {
         Some(Arc::clone(&self.state.upgrade()?.topics.by_id(&id)?.name))
+    }
+
+    fn create_internal_topic(&self, topic: &StreamsTopicInfo) -> Result<(), String> {
+        let state = self.state.upgrade().ok_or_else(|| "the broker is shutting down".to_owned())?;
+        let settings =
+            topic.topic_configs.iter().map(|config| (config.key.to_string(), Some(config.value.to_string())));
+        state.create_topic(&TopicWish {
+            name: topic.name.to_string(),
+            partitions: topic.partitions,
+            replication_factor: if topic.replication_factor == 0 { -1 } else { topic.replication_factor },
+            settings: settings.collect(),
+            ..TopicWish::default()
+        })
+    }
+
+    fn group_setting(&self, group: &str, name: &str) -> Option<String> {
+        let image = self.state.upgrade()?.metadata.current();
+        image.settings(RESOURCE_GROUP, group)?.get(name).cloned()
+    }
+
+    fn serves_streams(&self) -> bool {
+        let Some(state) = self.state.upgrade() else { return false };
+        let protocols = state.config.value("group.coordinator.rebalance.protocols").unwrap_or_default();
+        let level = state.metadata.current().features().get("streams.version").copied().unwrap_or(0);
+        level >= 1 && protocols.split(',').any(|protocol| protocol.trim().eq_ignore_ascii_case("streams"))
     }
 
     fn wake_at(&self, ticks_ms: i64) {

@@ -6,7 +6,7 @@
 //! Knows no log, no clock and no wire format.
 //!
 //! Invariant: after every record is stored, replaying them gives the same offsets, the same members, leader, protocol and
-//! assignments for every classic group that is empty or stable, and all of every consumer group but its timers.
+//! assignments for every classic group that is empty or stable, and all of every consumer and streams group but its timers.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,10 +22,12 @@ use super::consumer::records::ConsumerRecord;
 pub use super::kind::Group;
 use super::output::{Continuation, InTransaction, JoinAnswer, Output, SyncAnswer};
 use super::records::{GroupRecord, OffsetValue};
+use super::streams::records::StreamsRecord;
 
 mod commit;
 mod replay;
 mod retention;
+mod streams;
 
 pub use commit::{Commit, Committer};
 pub use replay::{GroupImage, KindImage};
@@ -66,7 +68,9 @@ impl Shard {
 
     fn note_written(&mut self, out: &Output) {
         for record in &out.records {
-            if let GroupRecord::Group { group, value: Some(_) } | GroupRecord::Consumer { group, .. } = record
+            if let GroupRecord::Group { group, value: Some(_) }
+            | GroupRecord::Consumer { group, .. }
+            | GroupRecord::Streams { group, .. } = record
                 && let Some(group) = self.groups.get_mut(group)
             {
                 group.written = true;
@@ -246,6 +250,7 @@ impl Shard {
             for (_, answer) in &mut out.syncs {
                 *answer = SyncAnswer::error(error);
             }
+            self.forget_unwritten_members(&output.records);
         }
         match output.continuation {
             Some(Continuation::Apply) => self.finish_apply(output.records, result),
@@ -282,7 +287,8 @@ impl Shard {
                     group.offsets.finish(&topic, partition, stored);
                 }
                 GroupRecord::Group { group: id, value: None }
-                | GroupRecord::Consumer { group: id, record: ConsumerRecord::Group(None) } => match result {
+                | GroupRecord::Consumer { group: id, record: ConsumerRecord::Group(None) }
+                | GroupRecord::Streams { group: id, record: StreamsRecord::Group(None) } => match result {
                     Ok(_) => self.remove_group(&id),
                     Err(_) => {
                         if let Some(group) = self.groups.get_mut(&id) {
@@ -291,7 +297,9 @@ impl Shard {
                     }
                 },
                 // The parts of a group go with its own record.
-                GroupRecord::Group { value: Some(_), .. } | GroupRecord::Consumer { .. } => {}
+                GroupRecord::Group { value: Some(_), .. }
+                | GroupRecord::Consumer { .. }
+                | GroupRecord::Streams { .. } => {}
             }
         }
     }

@@ -45,6 +45,8 @@ pub(crate) mod produce;
 mod produce_admission;
 mod produce_wait;
 pub(crate) mod reassignments;
+pub(crate) mod streams_group_describe;
+pub(crate) mod streams_group_heartbeat;
 pub(crate) mod sync_group;
 pub(crate) mod telemetry;
 mod transaction_support;

@@ -19,7 +19,8 @@ pub(crate) fn serve(access: &GroupAccess, context: &RequestContext, request: Off
     let stable = request.require_stable;
     if context.version >= 8 {
         let groups = request.groups.into_iter().map(|group| {
-            let fetched = fetch(access, context, &group.group_id, group.topics.as_deref(), stable);
+            let member = (group.member_id.as_deref(), group.member_epoch);
+            let fetched = fetch(access, context, &group.group_id, member, group.topics.as_deref(), stable);
             let response = OffsetFetchResponseGroup::default().with_group_id(group.group_id);
             match fetched {
                 Ok(topics) => response.with_topics(topics),
@@ -34,7 +35,7 @@ pub(crate) fn serve(access: &GroupAccess, context: &RequestContext, request: Off
         });
         topics.collect::<Vec<_>>()
     });
-    let fetched = match fetch(access, context, &request.group_id, topics.as_deref(), stable) {
+    let fetched = match fetch(access, context, &request.group_id, (None, -1), topics.as_deref(), stable) {
         Err(error) if context.version < 2 => Ok(all_failed(topics.unwrap_or_default(), error)),
         fetched => fetched,
     };
@@ -77,18 +78,23 @@ fn missing(index: i32, error: ErrorCode) -> OffsetFetchResponsePartitions {
         .with_error_code(error.code())
 }
 
-/// Offsets of `topics` (all for `None`) of one group.
+/// Offsets of `topics` (all for `None`) of one group, for a member that says in which epoch it is.
 fn fetch(
     access: &GroupAccess,
     context: &RequestContext,
     group: &GroupId,
+    (member_id, member_epoch): (Option<&str>, i32),
     topics: Option<&[OffsetFetchRequestTopics]>,
     require_stable: bool,
 ) -> Fetched {
     let by_id = context.version >= 10;
     access.coordinator.with_group(&access.environment, group, context.now, |session| {
         let none = Offsets::default();
-        let offsets = session.shard().group(group).map_or(&none, |group| &group.offsets);
+        let known = session.shard().group(group);
+        if let Some(known) = known {
+            known.kind.check_fetch(member_id, member_epoch)?;
+        }
+        let offsets = known.map_or(&none, |group| &group.offsets);
         let one = |name: &str, id: Uuid, index: i32| {
             if require_stable && offsets.is_pending(name, index) {
                 return missing(index, ErrorCode::UnstableOffsetCommit);
@@ -104,11 +110,11 @@ fn fetch(
                     .with_metadata(Some(wire(&value.metadata))),
             }
         };
-        match topics {
+        Ok(match topics {
             Some(topics) => topics.iter().map(|topic| asked(access, by_id, topic, one)).collect(),
             None => all(access, by_id, offsets, one),
-        }
-    })
+        })
+    })?
 }
 
 fn asked(

@@ -73,7 +73,7 @@ impl Shard {
             if committer.knows_group_not_found { ErrorCode::GroupIdNotFound } else { ErrorCode::IllegalGeneration };
         let mut out = Output::default();
         let Some(group) = self.group_for_commit(committer, known, !commits.is_empty(), now)? else { return Ok(out) };
-        group.kind.check_commit(committer, now)?;
+        group.kind.check_commit(committer, &commits, now)?;
         for commit in commits {
             group.offsets.begin(&commit.topic, commit.partition);
             out.records.push(commit.into_record(committer, now));
@@ -96,7 +96,7 @@ impl Shard {
         let unknown = ErrorCode::IllegalGeneration;
         let mut out = Output::default();
         let Some(group) = self.group_for_commit(committer, unknown, !commits.is_empty(), now)? else { return Ok(out) };
-        group.kind.check_transactional_commit(committer, now)?;
+        group.kind.check_transactional_commit(committer, &commits, now)?;
         for commit in commits {
             group.offsets.begin_pending(&commit.topic, commit.partition);
             out.records.push(commit.into_record(committer, now));
@@ -129,16 +129,27 @@ impl Shard {
 
 impl Kind {
     /// Whether offsets may be taken from whoever names this member and generation.
-    fn check_commit(&mut self, committer: &Committer, now: Now) -> Result<(), ErrorCode> {
+    fn check_commit(&mut self, committer: &Committer, commits: &[Commit], now: Now) -> Result<(), ErrorCode> {
         let (member_id, instance_id) = (&committer.member_id, committer.instance_id.as_deref());
         match self {
             Kind::Classic(group) => group.check_commit(member_id, instance_id, committer.generation, now),
             Kind::Consumer(group) => group.check_commit(member_id, committer.generation),
+            Kind::Streams(group) => {
+                group.check_commit(member_id, committer.generation, partitions(commits))?;
+                // An older request cannot come from a member: what it names is no epoch.
+                let is_member = !group.is_vacant();
+                if is_member && !committer.knows_group_not_found { Err(ErrorCode::UnsupportedVersion) } else { Ok(()) }
+            }
         }
     }
 
     /// As [`Kind::check_commit`], for offsets in a transaction.
-    fn check_transactional_commit(&mut self, committer: &Committer, now: Now) -> Result<(), ErrorCode> {
+    fn check_transactional_commit(
+        &mut self,
+        committer: &Committer,
+        commits: &[Commit],
+        now: Now,
+    ) -> Result<(), ErrorCode> {
         let (member_id, instance_id) = (&committer.member_id, committer.instance_id.as_deref());
         match self {
             Kind::Classic(group) => group.check_transactional_commit(member_id, instance_id, committer.generation, now),
@@ -146,6 +157,14 @@ impl Kind {
                 group.check_alive()
             }
             Kind::Consumer(group) => group.check_commit(member_id, committer.generation),
+            Kind::Streams(group) if committer.generation < 0 && member_id.is_empty() && instance_id.is_none() => {
+                group.check_alive()
+            }
+            Kind::Streams(group) => group.check_commit(member_id, committer.generation, partitions(commits)),
         }
     }
+}
+
+fn partitions(commits: &[Commit]) -> impl Iterator<Item = (&str, PartitionId)> {
+    commits.iter().map(|commit| (&*commit.topic, commit.partition))
 }

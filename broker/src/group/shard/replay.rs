@@ -12,6 +12,9 @@ use crate::group::consumer::ConsumerGroup;
 use crate::group::consumer::records::ConsumerRecord;
 use crate::group::kind::Kind;
 use crate::group::records::{GroupRecord, GroupValue, OffsetValue};
+use crate::group::streams::StreamsGroup;
+use crate::group::streams::group::StreamsImage;
+use crate::group::streams::records::StreamsRecord;
 
 /// A shard's state that a replay must give back: see the invariant of [`super`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub enum KindImage {
     Classic(GroupValue),
     /// Of a consumer group: all but its timers.
     Consumer(Box<ConsumerGroup>),
+    /// Of a streams group: all that is stored.
+    Streams(Box<StreamsImage>),
 }
 
 impl Shard {
@@ -60,6 +65,8 @@ impl Shard {
             GroupRecord::Group { group: id, value: None } => self.replay_removal(id, now),
             GroupRecord::Consumer { group: id, record: ConsumerRecord::Group(None) } => self.replay_removal(id, now),
             GroupRecord::Consumer { group: id, record } => self.replay_consumer(id, &record),
+            GroupRecord::Streams { group: id, record: StreamsRecord::Group(None) } => self.replay_removal(id, now),
+            GroupRecord::Streams { group: id, record } => self.replay_streams(id, &record),
         }
     }
 
@@ -91,6 +98,25 @@ impl Shard {
         }
     }
 
+    /// A record of a streams group: whatever else the group was before, it is one now. A removal makes no group.
+    fn replay_streams(&mut self, id: Arc<str>, record: &StreamsRecord) {
+        if record.is_removal() {
+            if let Some(Group { kind: Kind::Streams(group), .. }) = self.groups.get_mut(&id) {
+                group.apply(record);
+            }
+            return;
+        }
+        let made = || Kind::Streams(Box::new(StreamsGroup::new(Arc::clone(&id))));
+        let group = self.groups.entry(Arc::clone(&id)).or_insert_with(|| Group::new(made()));
+        if group.streams().is_none() {
+            group.kind = made();
+        }
+        group.written = true;
+        if let Kind::Streams(group) = &mut group.kind {
+            group.apply(record);
+        }
+    }
+
     /// The end of a producer's transaction: its offsets count (`commit`), or are dropped.
     pub fn replay_marker(&mut self, producer: ProducerId, commit: bool) {
         for (log_offset, record) in self.transactions.remove(&producer).unwrap_or_default() {
@@ -111,8 +137,12 @@ impl Shard {
     pub fn loaded(&mut self, now: Now, config: &GroupConfig) {
         let ids: Vec<Arc<str>> = self.groups.keys().cloned().collect();
         for id in ids {
-            if let Some(Group { kind: Kind::Consumer(group), .. }) = self.groups.get_mut(&id) {
-                group.start_sessions(now.ticks_ms, config.consumer.session_timeout_ms);
+            match self.groups.get_mut(&id).map(|group| &mut group.kind) {
+                Some(Kind::Consumer(group)) => {
+                    group.start_sessions(now.ticks_ms, config.consumer.session_timeout_ms);
+                }
+                Some(Kind::Streams(group)) => group.start_sessions(now.ticks_ms, config.streams.session_timeout_ms),
+                Some(Kind::Classic(_)) | None => {}
             }
             self.schedule(&id);
         }
@@ -134,6 +164,7 @@ impl Shard {
                 }
                 Kind::Classic(_) => None,
                 Kind::Consumer(group) => Some(KindImage::Consumer(Box::new(group.image()))),
+                Kind::Streams(group) => Some(KindImage::Streams(Box::new(group.image()))),
             };
             if group.is_some() || !offsets.is_empty() {
                 image.insert(Arc::clone(id), GroupImage { group, offsets });

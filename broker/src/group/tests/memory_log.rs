@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use base::{Now, Offset, PartitionId};
 use bytes::Bytes;
 use parking_lot::Mutex;
+use protocol::api::streams_group_heartbeat::StreamsTopicInfo;
 use protocol::api::{ErrorCode, Uuid};
 use protocol::record::BatchHeader;
 
@@ -105,6 +106,18 @@ impl GroupEnvironment for MemoryLog {
 
     fn topic_name(&self, id: Uuid) -> Option<Arc<str>> {
         (id == Uuid::from_u128(7)).then(|| "t".into())
+    }
+
+    fn create_internal_topic(&self, topic: &StreamsTopicInfo) -> Result<(), String> {
+        Err(format!("no {} here", topic.name))
+    }
+
+    fn group_setting(&self, _group: &str, name: &str) -> Option<String> {
+        (name == "streams.initial.rebalance.delay.ms").then(|| "0".to_owned())
+    }
+
+    fn serves_streams(&self) -> bool {
+        true
     }
 
     fn wake_at(&self, ticks_ms: i64) {
