@@ -19,7 +19,25 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         });
     }
 
-    /// Writes every record to the topic that `extractor` names; those topics must exist.
+    /// Writes every record to the topic that `extractor` names. A topic that is new to the application is looked up first; nothing more is
+    /// processed until it is known, and the application fails after `producer.max.block.ms` if it does not exist and the broker does not
+    /// create it.
+    ///
+    /// ```
+    /// use streams_core::topology::TopicContext;
+    /// use streams_dsl::{Consumed, Produced, StreamsBuilder};
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// builder.stream("events", Consumed::<String, String>::default()).to_dynamic(
+    ///     |_: Option<&String>, event: Option<&String>, _: &TopicContext<'_>| {
+    ///         let kind = event.and_then(|event| event.split(':').next()).unwrap_or("unknown");
+    ///         format!("events-{kind}")
+    ///     },
+    ///     Produced::default(),
+    /// );
+    /// builder.build()?;
+    /// # Ok::<(), streams_core::StreamsError>(())
+    /// ```
     pub fn to_dynamic(&self, extractor: impl TopicNameExtractor<K, V> + 'static, produced: Produced<K, V>) {
         let extractor: Arc<dyn TopicNameExtractor<K, V>> = Arc::new(extractor);
         self.add_sink("the dynamic sink", produced, move |topology, name, options, parent| {
