@@ -1,4 +1,5 @@
-//! The program `millstream`: starts the broker alone, looks into logs, topics and groups, and draws and compares topologies.
+//! The program `millstream`: starts the broker alone, writes and reads records, looks after topics, groups, settings and transactions of any
+//! cluster, looks into log files, and draws and compares topologies.
 //!
 //! Reads options ([`options`]), calls one command ([`commands`]), and says what went wrong in at most three lines
 //! ([`report`]). Knows no format and no protocol itself.
@@ -10,7 +11,7 @@ mod report;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use options::{Command, GroupsCommand, TopicsCommand, TopologyCommand};
+use options::{Command, TopologyCommand};
 use report::Failure;
 use tracing_subscriber::EnvFilter;
 
@@ -45,14 +46,18 @@ fn report_events() {
 fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Broker(options) => commands::broker::run(options),
+        Command::Topics(command) => commands::topics::run(&command),
+        Command::Produce(options) => commands::produce::run(&options),
+        Command::Consume(options) => commands::consume::run(&options),
+        Command::Groups(command) => commands::groups::run(&command),
+        Command::Configs(command) => commands::configs::run(&command),
+        Command::Transactions(command) => commands::transactions::run(&command),
+        Command::Offsets(options) => commands::offsets::run(&options),
+        Command::DeleteRecords(options) => commands::delete_records::run(&options),
         Command::DumpLog(options) => commands::dump_log::run(&options),
-        Command::Topics(TopicsCommand::List(cluster)) => commands::topics::list(&cluster),
-        Command::Topics(TopicsCommand::Create(options)) => commands::topics::create(&options),
-        Command::Topics(TopicsCommand::Describe(options)) => commands::topics::describe(&options),
-        Command::Topics(TopicsCommand::Delete(options)) => commands::topics::delete(&options),
-        Command::Groups(GroupsCommand::List(cluster)) => commands::groups::list(&cluster),
-        Command::Groups(GroupsCommand::Describe(options)) => commands::groups::describe(&options),
+        Command::Perf(command) => commands::perf::run(&command),
         Command::Topology(TopologyCommand::Draw(options)) => commands::topology::draw(&options),
         Command::Topology(TopologyCommand::Diff(options)) => commands::topology::diff(&options),
+        Command::Completions(options) => commands::completions::run(&options),
     }
 }

@@ -5,11 +5,16 @@
 mod program {
     pub mod support;
 
+    mod admin;
     mod broker;
     mod cluster;
     mod crash;
+    mod dump_files;
     mod dump_log;
+    mod groups;
     mod help;
+    mod perf;
+    mod records;
     mod refusals;
     mod resources;
     mod topology;

@@ -1,14 +1,40 @@
 //! The command line: what can be asked, the help that teaches it, and refusals that name the nearest known word.
 
-use std::error::Error;
+mod broker;
+mod configs;
+mod dump_log;
+mod groups;
+mod perf;
+mod records;
+mod refusal;
+mod topics;
+mod topology;
+mod transactions;
+
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::report::Failure;
+
+pub use broker::BrokerOptions;
+pub use configs::{AlterConfigsOptions, ConfigsCommand, DescribeConfigsOptions, Resource};
+pub use dump_log::DumpLogOptions;
+pub use groups::{
+    DeleteOffsetsOptions, DescribeGroupsOptions, GroupsCommand, ListGroupsOptions, NamedGroups, ResetOffsetsOptions,
+};
+pub use perf::{PerfCommand, PerfConsumeOptions, PerfEndToEndOptions, PerfLatencyOptions, PerfProduceOptions};
+pub use records::{ConsumeOptions, DeleteRecordsOptions, OffsetsOptions, Part, ProduceOptions};
+pub use topics::{
+    AlterTopicOptions, CreateTopicOptions, DeleteTopicsOptions, DescribeTopicsOptions, ListTopicsOptions, TopicsCommand,
+};
+pub use topology::{DiffOptions, DrawOptions, PictureFormat, TopologyCommand};
+pub use transactions::{
+    AbortOptions, DescribeTransactionsOptions, FindHangingOptions, ListTransactionsOptions, ProducersOptions,
+    TransactionsCommand,
+};
 
 #[derive(Parser)]
 #[command(
@@ -17,11 +43,13 @@ use crate::report::Failure;
     about = "Stream processing with the broker built in",
     long_about = "Stream processing with the broker built in.\n\n\
         `broker` serves Kafka's protocol from one data directory, so that any Kafka client, and every program written\n\
-        with Millstream, can use it. The other commands look into logs, topics and groups; those that take\n\
-        --bootstrap work against any Kafka cluster.",
+        with Millstream, can use it. The other commands write and read records and look after topics, groups,\n\
+        settings and transactions; those that take --bootstrap work against any Kafka cluster.",
     after_help = "Examples:\n  \
         millstream broker --listen 127.0.0.1:9092 --data ./data\n  \
         millstream topics create orders --partitions 4 --bootstrap 127.0.0.1:9092\n  \
+        echo hello | millstream produce orders --bootstrap 127.0.0.1:9092\n  \
+        millstream consume orders --from-beginning --max-messages 1 --bootstrap 127.0.0.1:9092\n  \
         millstream groups describe billing --bootstrap 127.0.0.1:9092\n  \
         millstream dump-log --json ./data\n\n\
         Set MILLSTREAM_LOG=info (or debug) to see more on stderr.",
@@ -49,33 +77,75 @@ pub enum Command {
             millstream broker --listen 127.0.0.1:9092 --listen LAN://0.0.0.0:9094 --advertise LAN://kafka.example:9094 --data d"
     )]
     Broker(BrokerOptions),
-    /// List the record batches of log files
-    #[command(
-        long_about = "Lists the record batches of log files, one line each, in the order of the log.\n\n\
-            DIR is a data directory or the folder of one partition; a broker may have it open.\n\
-            Nothing is changed. Damage gives exit code 1 and is reported on stderr: a batch whose checksum is wrong is\n\
-            listed as not `valid`; bytes that are no batch end the listing of their file.",
-        after_help = "Examples:\n  \
-            millstream dump-log ./data/orders-0\n  \
-            millstream dump-log --json ./data | jq 'select(.valid | not)'"
-    )]
-    DumpLog(DumpLogOptions),
-    /// List, create, describe and delete topics
+    /// List, create, describe, change and delete topics
     #[command(
         subcommand,
         after_help = "Examples:\n  \
         millstream topics list --bootstrap 127.0.0.1:9092\n  \
-        millstream topics create orders --partitions 4 --set cleanup.policy=compact --bootstrap 127.0.0.1:9092"
+        millstream topics create orders --partitions 4 --set cleanup.policy=compact --bootstrap 127.0.0.1:9092\n  \
+        millstream topics alter orders --partitions 8 --bootstrap 127.0.0.1:9092"
     )]
     Topics(TopicsCommand),
-    /// List and describe consumer groups
+    /// Write records, one for each line of stdin
+    #[command(after_help = records::PRODUCE_EXAMPLES)]
+    Produce(ProduceOptions),
+    /// Print the records of topics
+    #[command(after_help = records::CONSUME_EXAMPLES)]
+    Consume(ConsumeOptions),
+    /// List, describe, reset and delete groups and their offsets
     #[command(
         subcommand,
         after_help = "Examples:\n  \
         millstream groups list --bootstrap 127.0.0.1:9092\n  \
-        millstream groups describe billing --bootstrap 127.0.0.1:9092"
+        millstream groups describe billing --bootstrap 127.0.0.1:9092\n  \
+        millstream groups reset-offsets billing --topic orders --to-earliest --dry-run --bootstrap 127.0.0.1:9092"
     )]
     Groups(GroupsCommand),
+    /// Show and change the settings of topics, brokers and groups
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  \
+        millstream configs describe --topic orders --bootstrap 127.0.0.1:9092\n  \
+        millstream configs alter --topic orders --set retention.ms=3600000 --bootstrap 127.0.0.1:9092"
+    )]
+    Configs(ConfigsCommand),
+    /// Look into transactions, and end those that hang
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  \
+        millstream transactions list --bootstrap 127.0.0.1:9092\n  \
+        millstream transactions find-hanging --topic orders --bootstrap 127.0.0.1:9092"
+    )]
+    Transactions(TransactionsCommand),
+    /// Offsets of partitions: first, last, by time
+    #[command(after_help = records::OFFSETS_EXAMPLES)]
+    Offsets(OffsetsOptions),
+    /// Delete the records of partitions below an offset
+    #[command(after_help = records::DELETE_RECORDS_EXAMPLES)]
+    DeleteRecords(DeleteRecordsOptions),
+    /// Show what is in log, index and snapshot files
+    #[command(
+        long_about = "Shows what is in the files of logs, a line for each record batch or entry, in the order of the log.\n\n\
+            PATH is a data directory, the folder of one partition, or one file of it: .log, .index, .timeindex, .txnindex,\n\
+            .snapshot or leader-epoch-checkpoint. A broker may have it open; nothing is changed.\n\
+            Damage gives exit code 1 and is reported on stderr: a batch whose checksum is wrong is listed as not `valid`;\n\
+            bytes that are no batch end the listing of their file.",
+        after_help = "Examples:\n  \
+            millstream dump-log ./data/orders-0\n  \
+            millstream dump-log --json ./data | jq 'select(.valid | not)'\n  \
+            millstream dump-log ./data/orders-0/00000000000000000000.timeindex\n  \
+            millstream dump-log --decode ./data/__consumer_offsets-0\n  \
+            millstream dump-log --check-indexes ./data"
+    )]
+    DumpLog(DumpLogOptions),
+    /// Measure throughput and latency of a cluster
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  \
+        millstream perf produce load --records 1000000 --size 100 --bootstrap 127.0.0.1:9092\n  \
+        millstream perf latency load --records 10000 --bootstrap 127.0.0.1:9092"
+    )]
+    Perf(PerfCommand),
     /// Draw topologies, and compare them before a new one is started
     #[command(
         subcommand,
@@ -86,40 +156,24 @@ pub enum Command {
             millstream topology diff running.txt next.txt && ./deploy"
     )]
     Topology(TopologyCommand),
+    /// Completions of this command line for a shell, on stdout
+    #[command(after_help = "Examples:\n  \
+        source <(millstream completions bash)\n  \
+        millstream completions zsh > ~/.zfunc/_millstream")]
+    Completions(CompletionsOptions),
 }
 
-/// `millstream broker`.
+/// `millstream completions`.
 #[derive(Args)]
-pub struct BrokerOptions {
-    /// A file of broker properties by Kafka's names, such as Kafka's server.properties; the other options win over it
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Address to listen on, port 0 takes any free port; may be given many times, then as NAME://HOST:PORT
-    #[arg(long, value_name = "HOST:PORT")]
-    pub listen: Vec<String>,
-    /// Directory of the data; one broker at a time has it
-    #[arg(long, value_name = "DIR")]
-    pub data: Option<PathBuf>,
-    /// Address that clients are told to come to, if not the one listened on; NAME://HOST:PORT for a certain listener
-    #[arg(long, value_name = "HOST:PORT")]
-    pub advertise: Vec<String>,
-    /// A broker property by Kafka's name, or durability=power|process; may be given many times
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub settings: Vec<String>,
+pub struct CompletionsOptions {
+    /// The shell
+    #[arg(value_enum, value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
 }
 
-/// `millstream dump-log`.
-#[derive(Args)]
-pub struct DumpLogOptions {
-    /// One JSON object a line
-    #[arg(long)]
-    pub json: bool,
-    /// List the records of each batch, too
-    #[arg(long)]
-    pub records: bool,
-    /// A data directory, or the folder of one partition
-    #[arg(value_name = "DIR")]
-    pub path: PathBuf,
+/// The command line as a whole, for completions.
+pub fn command_line() -> clap::Command {
+    CommandLine::command()
 }
 
 /// Which cluster.
@@ -128,142 +182,6 @@ pub struct Cluster {
     /// Brokers to start from, comma separated
     #[arg(long, value_name = "HOST:PORT")]
     pub bootstrap: String,
-}
-
-/// `millstream topics`.
-#[derive(Subcommand)]
-pub enum TopicsCommand {
-    /// Names of all topics
-    #[command(after_help = "Examples:\n\
-        \x20 millstream topics list --bootstrap 127.0.0.1:9092")]
-    List(Cluster),
-    /// Create a topic
-    #[command(after_help = "Examples:\n\
-        \x20 millstream topics create orders --bootstrap 127.0.0.1:9092\n\
-        \x20 millstream topics create prices --partitions 4 --set cleanup.policy=compact --bootstrap 127.0.0.1:9092")]
-    Create(CreateTopicOptions),
-    /// Partitions, leaders and settings of topics
-    #[command(after_help = "Examples:\n\
-        \x20 millstream topics describe orders prices --bootstrap 127.0.0.1:9092")]
-    Describe(NamedTopics),
-    /// Delete topics, with all their records
-    #[command(after_help = "Examples:\n\
-        \x20 millstream topics delete orders --bootstrap 127.0.0.1:9092")]
-    Delete(NamedTopics),
-}
-
-/// `millstream topics create`.
-#[derive(Args)]
-pub struct CreateTopicOptions {
-    /// Name of the topic
-    #[arg(value_name = "TOPIC")]
-    pub name: String,
-    /// How many partitions; without it the broker's num.partitions
-    #[arg(long, value_name = "N", value_parser = count::<i32>)]
-    pub partitions: Option<i32>,
-    /// How many replicas; without it the broker's default
-    #[arg(long, value_name = "N", value_parser = count::<i16>)]
-    pub replication_factor: Option<i16>,
-    /// A setting of the topic by Kafka's name; may be given many times
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub settings: Vec<String>,
-    /// The cluster
-    #[command(flatten)]
-    pub cluster: Cluster,
-}
-
-/// Topics by name.
-#[derive(Args)]
-pub struct NamedTopics {
-    /// Names of the topics
-    #[arg(value_name = "TOPIC", required = true)]
-    pub names: Vec<String>,
-    /// The cluster
-    #[command(flatten)]
-    pub cluster: Cluster,
-}
-
-/// `millstream groups`.
-#[derive(Subcommand)]
-pub enum GroupsCommand {
-    /// All groups and their states
-    #[command(after_help = "Examples:\n\
-        \x20 millstream groups list --bootstrap 127.0.0.1:9092")]
-    List(Cluster),
-    /// Members of groups, their committed offsets and how far they are behind
-    #[command(after_help = "Examples:\n\
-        \x20 millstream groups describe billing --bootstrap 127.0.0.1:9092")]
-    Describe(NamedGroups),
-}
-
-/// `millstream topology`.
-#[derive(Subcommand)]
-pub enum TopologyCommand {
-    /// A picture of a topology, on stdout
-    #[command(after_help = "Examples:\n\
-        \x20 millstream topology draw topology.txt --format html > topology.html\n\
-        \x20 millstream topology draw - --format dot < topology.txt | dot -Tpdf > topology.pdf")]
-    Draw(DrawOptions),
-    /// What becomes of each store and internal topic when NEW takes the place of OLD
-    #[command(
-        long_about = "Says of each store and internal topic what becomes of it when NEW takes the place of OLD:\n\
-            same, renamed (its place is there under another name), new, orphaned (its place is gone), or misread\n\
-            (its name is given to something else). Exit code 1 if anything that OLD keeps would be lost or misread,\n\
-            with what to write so that it is not.",
-        after_help = "Examples:\n\
-        \x20 millstream topology diff running.txt next.txt\n\
-        \x20 millstream topology diff running.txt next.txt --json | jq '.changes[] | select(.fate != \"same\")'"
-    )]
-    Diff(DiffOptions),
-}
-
-/// `millstream topology diff`.
-#[derive(Args)]
-pub struct DiffOptions {
-    /// describe() of the topology that runs
-    #[arg(value_name = "OLD")]
-    pub old: PathBuf,
-    /// describe() of the one to take its place
-    #[arg(value_name = "NEW")]
-    pub new: PathBuf,
-    /// One JSON object instead of lines
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `millstream topology draw`.
-#[derive(Args)]
-pub struct DrawOptions {
-    /// The text of describe(); - reads stdin
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-    /// What to make of it
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    pub format: PictureFormat,
-}
-
-/// Formats of pictures.
-#[derive(Clone, Copy, ValueEnum)]
-pub enum PictureFormat {
-    /// A flowchart for Markdown pages
-    Mermaid,
-    /// A digraph for Graphviz
-    Dot,
-    /// A picture, complete in itself
-    Svg,
-    /// A page with the picture, a legend and the text
-    Html,
-}
-
-/// Groups by name.
-#[derive(Args)]
-pub struct NamedGroups {
-    /// Names of the groups
-    #[arg(value_name = "GROUP", required = true)]
-    pub names: Vec<String>,
-    /// The cluster
-    #[command(flatten)]
-    pub cluster: Cluster,
 }
 
 /// Why there is no command to run.
@@ -284,7 +202,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, N
         Ok(line) => Ok(line.command),
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Err(NotRun::Shown(error.to_string())),
-            _ => Err(NotRun::Refused(refusal(&command, &arguments, &error))),
+            _ => Err(NotRun::Refused(refusal::refusal(&command, &arguments, &error))),
         },
     }
 }
@@ -301,6 +219,7 @@ pub fn key_value(text: &str) -> Result<(&str, &str), Failure> {
     }
 }
 
+/// A number that must be at least 1.
 fn count<N: FromStr + PartialOrd + From<u8>>(text: &str) -> Result<N, &'static str> {
     match text.parse() {
         Ok(count) if count >= N::from(1) => Ok(count),
@@ -315,84 +234,4 @@ pub fn address<'a>(option: &str, given: &'a str) -> Result<(&'a str, u16), Failu
         Some((host, port)) if !host.is_empty() => Ok((host.trim_start_matches('[').trim_end_matches(']'), port)),
         _ => Err(Failure::usage(format!("{option} {given} is not HOST:PORT")).hint("write it as 127.0.0.1:9092")),
     }
-}
-
-/// What is wrong, in the words of the parser but without its usage block; then the nearest known word or where to look.
-fn refusal(root: &clap::Command, arguments: &[OsString], error: &clap::Error) -> Failure {
-    let (command, path) = innermost(root, arguments);
-    let look = format!("`{path} --help` explains all of them");
-    let given = |kind| match error.get(kind) {
-        Some(ContextValue::String(text)) => Some(text.as_str()),
-        _ => None,
-    };
-    match error.kind() {
-        ErrorKind::UnknownArgument => {
-            let unknown = given(ContextKind::InvalidArg).unwrap_or_default();
-            let known =
-                command.get_arguments().filter_map(|argument| argument.get_long()).map(|long| format!("--{long}"));
-            let known: Vec<String> = known.chain(["--help".to_owned()]).collect();
-            let what = if unknown.starts_with('-') { "option" } else { "argument" };
-            Failure::usage(format!("unknown {what} {unknown} for `{path}`")).hint(&did_you_mean(unknown, &known, &look))
-        }
-        ErrorKind::InvalidSubcommand => {
-            let unknown = given(ContextKind::InvalidSubcommand).unwrap_or_default();
-            let known: Vec<String> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
-            Failure::usage(format!("unknown command {unknown} for `{path}`"))
-                .hint(&did_you_mean(unknown, &known, &look))
-        }
-        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            let known: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
-            Failure::usage(format!("`{path}` needs a command: {}", known.join(", "))).hint(&look)
-        }
-        ErrorKind::MissingRequiredArgument => {
-            let missing = match error.get(ContextKind::InvalidArg) {
-                Some(ContextValue::Strings(missing)) => missing.join(", "),
-                _ => String::new(),
-            };
-            Failure::usage(format!("`{path}` lacks {missing}")).hint(&look)
-        }
-        ErrorKind::InvalidValue if given(ContextKind::InvalidValue) == Some("") => {
-            Failure::usage(format!("{} needs a value", given(ContextKind::InvalidArg).unwrap_or_default())).hint(&look)
-        }
-        ErrorKind::ArgumentConflict => {
-            Failure::usage(format!("{} may be given once only", given(ContextKind::InvalidArg).unwrap_or_default()))
-                .hint(&look)
-        }
-        ErrorKind::ValueValidation => {
-            let option = given(ContextKind::InvalidArg).and_then(|option| option.split(' ').next()).unwrap_or_default();
-            let value = given(ContextKind::InvalidValue).unwrap_or_default();
-            let reason = error.source().map(ToString::to_string).unwrap_or_default();
-            Failure::usage(format!("{option} {value}: {reason}")).hint(&look)
-        }
-        _ => {
-            let text = error.to_string();
-            let words = text.split("Usage:").next().unwrap_or(&text).trim_start_matches("error: ");
-            let lines: Vec<&str> = words.lines().map(str::trim).filter(|line| useful(line)).collect();
-            Failure::usage(lines.first().copied().unwrap_or("the command line is not understood")).hint(&look)
-        }
-    }
-}
-
-fn useful(line: &str) -> bool {
-    !line.is_empty() && !line.starts_with("For more information")
-}
-
-fn did_you_mean(unknown: &str, known: &[String], otherwise: &str) -> String {
-    let unknown = unknown.split('=').next().unwrap_or(unknown);
-    match base::nearest(unknown, known.iter().map(String::as_str)) {
-        Some(nearest) => format!("did you mean {nearest}?"),
-        None => otherwise.to_owned(),
-    }
-}
-
-/// The command that the arguments had come to, and how it is called.
-fn innermost<'a>(root: &'a clap::Command, arguments: &[OsString]) -> (&'a clap::Command, String) {
-    let mut command = root;
-    let mut path = root.get_name().to_owned();
-    for argument in arguments.iter().skip(1).filter_map(|argument| argument.to_str()) {
-        let Some(next) = command.find_subcommand(argument) else { break };
-        command = next;
-        path = format!("{path} {argument}");
-    }
-    (command, path)
 }

@@ -48,7 +48,7 @@ fn groups_are_listed_and_described_with_what_they_have_left_to_read() {
     billing  Empty  classic
     ");
     insta::assert_snapshot!(groups(&["describe", "billing"]), @r"
-    billing  Empty  0 member(s)
+    billing  Empty  0 member(s)  type classic
       PARTITION  COMMITTED  LOG END  LAG
       orders-1   1          3        2
     ");

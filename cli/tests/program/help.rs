@@ -22,6 +22,13 @@ fn help_of_broker() {
     insta::assert_snapshot!(help(&["broker"]));
 }
 
+/// The help of a command and of all that are below it.
+fn helps(command: &str, below: &[&str]) -> String {
+    let own = help(&[command]);
+    let others = below.iter().map(|below| help(&[command, below]));
+    [own].into_iter().chain(others).collect::<Vec<String>>().join("\n---\n")
+}
+
 #[test]
 fn help_of_dump_log() {
     insta::assert_snapshot!(help(&["dump-log"]));
@@ -29,19 +36,53 @@ fn help_of_dump_log() {
 
 #[test]
 fn help_of_topics() {
-    let all: Vec<String> =
-        [&["topics"][..], &["topics", "list"], &["topics", "create"], &["topics", "describe"], &["topics", "delete"]]
-            .iter()
-            .map(|command| help(command))
-            .collect();
-    insta::assert_snapshot!(all.join("\n---\n"));
+    insta::assert_snapshot!(helps("topics", &["list", "create", "describe", "alter", "delete"]));
+}
+
+#[test]
+fn help_of_produce() {
+    insta::assert_snapshot!(help(&["produce"]));
+}
+
+#[test]
+fn help_of_consume() {
+    insta::assert_snapshot!(help(&["consume"]));
 }
 
 #[test]
 fn help_of_groups() {
-    let all: Vec<String> =
-        [&["groups"][..], &["groups", "list"], &["groups", "describe"]].iter().map(|command| help(command)).collect();
-    insta::assert_snapshot!(all.join("\n---\n"));
+    insta::assert_snapshot!(helps("groups", &["list", "describe", "reset-offsets", "delete", "delete-offsets"]));
+}
+
+#[test]
+fn help_of_configs() {
+    insta::assert_snapshot!(helps("configs", &["describe", "alter"]));
+}
+
+#[test]
+fn help_of_transactions() {
+    let below = ["list", "describe", "describe-producers", "find-hanging", "abort"];
+    insta::assert_snapshot!(helps("transactions", &below));
+}
+
+#[test]
+fn help_of_offsets_and_delete_records() {
+    insta::assert_snapshot!([help(&["offsets"]), help(&["delete-records"])].join("\n---\n"));
+}
+
+#[test]
+fn help_of_perf() {
+    insta::assert_snapshot!(helps("perf", &["produce", "consume", "end-to-end", "latency"]));
+}
+
+#[test]
+fn completions_are_made_for_each_shell() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = succeeds(&["completions", shell]);
+        for word in ["reset-offsets", "find-hanging", "delete-records"] {
+            assert!(script.contains(word), "{word} for {shell}");
+        }
+    }
 }
 
 #[test]

@@ -97,11 +97,11 @@ fn what_is_missing_or_too_much_is_named() {
     ];
     assert_snapshot!(refusals(lines, &[]), @"
     $ millstream
-    millstream: `millstream` needs a command: broker, dump-log, topics, groups, topology
+    millstream: `millstream` needs a command: broker, topics, produce, consume, groups, configs, transactions, offsets, delete-records, dump-log, perf, topology, completions
       `millstream --help` explains all of them
     exit 2
     $ millstream topics
-    millstream: `millstream topics` needs a command: list, create, describe, delete
+    millstream: `millstream topics` needs a command: list, create, describe, alter, delete
       `millstream topics --help` explains all of them
     exit 2
     $ millstream broker --listen 127.0.0.1:0
@@ -389,15 +389,15 @@ fn a_folder_that_is_no_log_cannot_be_dumped() {
     assert_snapshot!(said, @r"
     $ millstream dump-log --json AROUND
     millstream: AROUND holds no log
-      name a data directory, or the folder of one partition such as orders-0
+      name a data directory, the folder of one partition such as orders-0, or one of its files
     exit 1
     $ millstream dump-log --json AROUND/missing
     millstream: cannot read AROUND/missing: No such file or directory (os error 2)
-      name a data directory, or the folder of one partition such as orders-0
+      name a data directory, the folder of one partition such as orders-0, or one of its files
     exit 1
     $ millstream dump-log --json AROUND/file
     millstream: cannot read AROUND/file: Not a directory (os error 20)
-      name a data directory, or the folder of one partition such as orders-0
+      name a data directory, the folder of one partition such as orders-0, or one of its files
     exit 1
     ");
 }

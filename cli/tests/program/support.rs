@@ -1,6 +1,6 @@
 //! Runs the binary: to its end, or as a broker that serves until it is told to stop.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 
@@ -30,6 +30,24 @@ pub fn run(arguments: &[&str]) -> Said {
 
 pub fn ended(command: &mut Command) -> Said {
     let output = command.output().unwrap();
+    Said {
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+        code: output.status.code(),
+    }
+}
+
+/// Runs to the end with `input` on its stdin.
+pub fn run_with(arguments: &[&str], input: &str) -> Said {
+    let mut command = command(arguments);
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_owned();
+    // It may end before it has read all: what it says then is what matters.
+    let writer = std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
     Said {
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
@@ -142,6 +160,27 @@ impl BrokerProcess {
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// A command on this broker, which must succeed; its stdout.
+    pub fn ask(&self, arguments: &[&str]) -> String {
+        succeeds(&[arguments, &["--bootstrap", &self.address]].concat())
+    }
+
+    /// As [`BrokerProcess::ask`], with `input` on its stdin.
+    pub fn tell(&self, arguments: &[&str], input: &str) -> String {
+        let said = run_with(&[arguments, &["--bootstrap", &self.address]].concat(), input);
+        assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""), "{arguments:?}");
+        said.stdout
+    }
+
+    /// Commands on this broker, all of which must be refused; as [`refusals`].
+    pub fn refuses(&self, lines: &[&[&str]]) -> String {
+        let ask = |line: &&[&str]| {
+            let arguments = [line, &["--bootstrap", self.address.as_str()][..]].concat();
+            refusal(&arguments, &[(&format!(" --bootstrap {}", self.address), ""), (&self.address, "ADDRESS")])
+        };
+        lines.iter().map(ask).collect()
     }
 
     pub fn client(&self) -> Client {

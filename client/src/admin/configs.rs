@@ -92,6 +92,17 @@ pub enum ConfigChange {
 }
 
 impl Admin {
+    /// Sees to it that the broker whose own configuration is meant is known; others need nothing.
+    async fn know(&self, resource: &ConfigResource) -> Result<(), ClientError> {
+        let ConfigResource::Broker(node) = resource else { return Ok(()) };
+        let nodes = self.nodes().await?;
+        if nodes.contains(node) {
+            return Ok(());
+        }
+        let known: Vec<String> = nodes.iter().map(ToString::to_string).collect();
+        Err(ClientError::Invalid(format!("there is no broker {node}; the cluster has {}", known.join(", "))))
+    }
+
     /// All settings of the resources.
     ///
     /// # Errors
@@ -102,6 +113,10 @@ impl Admin {
     ) -> Result<Results<ConfigResource, Vec<ConfigEntry>>, ClientError> {
         let mut all = Vec::with_capacity(resources.len());
         for resource in resources {
+            if let Err(error) = self.know(resource).await {
+                all.push((resource.clone(), Err(error)));
+                continue;
+            }
             let build = |connection: &crate::Connection| {
                 let mut wanted = DescribeConfigsResource::default();
                 wanted.resource_type = resource.kind();
@@ -144,6 +159,10 @@ impl Admin {
     ) -> Result<Results<ConfigResource, ()>, ClientError> {
         let mut all = Vec::with_capacity(changes.len());
         for (resource, changes) in changes {
+            if let Err(error) = self.know(resource).await {
+                all.push((resource.clone(), Err(error)));
+                continue;
+            }
             let build = |connection: &crate::Connection| {
                 let mut altered = AlterConfigsResource::default();
                 altered.resource_type = resource.kind();

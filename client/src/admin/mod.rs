@@ -7,6 +7,7 @@
 //! Calls about several things give one result per thing, in the order asked.
 
 mod configs;
+mod consumer_groups;
 mod groups;
 mod offsets;
 mod topics;
@@ -23,6 +24,7 @@ use crate::error::ClientError;
 use crate::retry::Backoff;
 
 pub use configs::{ConfigChange, ConfigEntry, ConfigResource};
+pub use consumer_groups::{ConsumerGroupDescription, ConsumerGroupMember};
 pub use groups::{GroupDescription, GroupListing, GroupMember, MemberToRemove};
 pub use offsets::{ListedOffset, OffsetAndMetadata, OffsetSpec};
 pub use topics::{ClusterDescription, CreatedTopic, NewTopic};

@@ -122,6 +122,17 @@ pub fn dump(files: &Arc<dyn Files>, folder: &Path) -> Result<Dump, LogError> {
     Ok(Dump { files: Arc::clone(files), folder: folder.to_owned(), names, current: None })
 }
 
+/// As [`dump`], of one `.log` file.
+///
+/// # Errors
+/// When there is no such file.
+pub fn dump_file(files: &Arc<dyn Files>, path: &Path) -> Result<Dump, LogError> {
+    files.metadata(path).map_err(|error| StorageError::io("read", path, &error))?;
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+    Ok(Dump { files: Arc::clone(files), folder, names: name.into_iter().collect(), current: None })
+}
+
 /// Iterator of [`dump`].
 pub struct Dump {
     files: Arc<dyn Files>,

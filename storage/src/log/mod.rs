@@ -15,6 +15,7 @@ mod config;
 mod deferred;
 mod directory;
 mod dump;
+mod dump_files;
 mod duties;
 mod file_cache;
 mod flusher;
@@ -38,7 +39,8 @@ pub use config::{
     CleanupPolicy, CompressionType, ConfigDefinition, ConfigType, LogConfig, TOPIC_CONFIGS, TimestampType,
 };
 pub use directory::{DirectoryStep, LogDirectory, LogDirectoryOptions, MetaProperties};
-pub use dump::{Dump, DumpedBatch, DumpedBytes, dump};
+pub use dump::{Dump, DumpedBatch, DumpedBytes, dump, dump_file};
+pub use dump_files::{DumpedEntry, check_index, dump_entries};
 pub use flusher::{FlushStep, Flusher};
 pub use partition::{Listener, PartitionLog};
 pub use types::{

@@ -39,6 +39,11 @@ impl AbortedEntry {
     }
 }
 
+/// The entries of such a file; `None` if its size cannot be.
+pub(super) fn parse(bytes: &[u8]) -> Option<Vec<AbortedEntry>> {
+    bytes.len().is_multiple_of(ENTRY_SIZE).then(|| bytes.chunks_exact(ENTRY_SIZE).map(AbortedEntry::read).collect())
+}
+
 /// The transaction index of one segment; read from its file on first use.
 pub(super) struct TxnIndex {
     file: Arc<LogFile>,

@@ -10,12 +10,11 @@ use std::sync::Arc;
 use broker::Broker;
 use broker::config::DurabilityLevel;
 use broker::server::{self, BoundAddress, Listener};
-use tokio::runtime;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use self::listeners::ListenerSpec;
 use self::settings::Settings;
+use crate::commands::signals::Signals;
 use crate::options::BrokerOptions;
 use crate::report::Failure;
 
@@ -32,11 +31,7 @@ pub fn run(options: BrokerOptions) -> Result<(), Failure> {
         }
     };
     // Before anything is opened, so that a signal that comes early still ends in a clean shutdown.
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(format!("cannot wait for signals: {error}")))?;
-    let mut signals = Signals::new(&runtime)?;
+    let (runtime, mut signals) = Signals::listen()?;
     // Before the data directory is made.
     let bound: Vec<(ListenerSpec, BoundAddress)> = listeners
         .into_iter()
@@ -97,28 +92,5 @@ fn serving(lines: &str) {
     let mut out = std::io::stderr().lock();
     if let Err(error) = out.write_all(lines.as_bytes()).and_then(|()| out.flush()) {
         tracing::debug!("{lines}: {error}");
-    }
-}
-
-struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new(runtime: &runtime::Runtime) -> Result<Self, Failure> {
-        let _inside = runtime.enter();
-        let failed = |error| Failure::new(format!("cannot wait for signals: {error}"));
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
-            terminate: signal(SignalKind::terminate()).map_err(failed)?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
     }
 }

@@ -1,4 +1,7 @@
-//! `millstream dump-log`: a line for each batch of log files, as JSON or to be read.
+//! `millstream dump-log`: a line for each batch of log files, and for each entry of the files beside them, as JSON or to be read.
+
+mod decode;
+mod entries;
 
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -6,25 +9,33 @@ use std::sync::Arc;
 
 use base::{PartitionId, TopicPartition};
 use protocol::record::{Control, HeaderView, RecordBatch, RecordError, RecordView, parse_control};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::{Value, json};
 use storage::files::{Entry, Files, RealFiles};
-use storage::log::{DumpedBatch, dump};
+use storage::log::{DumpedBatch, dump, dump_file};
 
+use super::json::{Fields, hex, printable};
 use crate::options::DumpLogOptions;
 use crate::report::{Failure, written};
 
-const WHAT_TO_NAME: &str = "name a data directory, or the folder of one partition such as orders-0";
+const WHAT_TO_NAME: &str = "name a data directory, the folder of one partition such as orders-0, or one of its files";
 const AGAINST_DAMAGE: &str =
     "the end of a log that was torn by a crash is cut when the broker starts; anything else needs a copy of the file";
 
 /// Prints every batch; goes on with the next file behind bytes that are none, and fails at the end.
 pub fn run(options: &DumpLogOptions) -> Result<(), Failure> {
     let files: Arc<dyn Files> = Arc::new(RealFiles);
+    if options.check_indexes {
+        return entries::check(&files, options);
+    }
+    if !options.path.is_dir() && !is_log_file(&options.path) && entries::print_file(&files, options)? {
+        return Ok(());
+    }
     let mut out = BufWriter::new(io::stdout().lock());
     let mut problems = Vec::new();
     for (partition, folder) in folders(&*files, &options.path)? {
-        let batches = match dump(&files, &folder) {
+        let opened = if is_log_file(&folder) { dump_file(&files, &folder) } else { dump(&files, &folder) };
+        let batches = match opened {
             Ok(batches) => batches,
             Err(error) => {
                 problems.push(error.message().to_owned());
@@ -33,11 +44,12 @@ pub fn run(options: &DumpLogOptions) -> Result<(), Failure> {
         };
         for dumped in batches {
             if let Ok(DumpedBatch { valid: false, file, pos, .. }) = &dumped {
-                problems.push(format!("{} at byte {pos}: the batch's checksum is wrong", folder.join(file).display()));
+                let path = if is_log_file(&folder) { folder.clone() } else { folder.join(file) };
+                problems.push(format!("{} at byte {pos}: the batch's checksum is wrong", path.display()));
             }
             let line = match dumped {
-                Ok(dumped) if options.json => json_line(&partition, &dumped, options.records)? + "\n",
-                Ok(dumped) => plain_lines(&partition, &dumped, options.records),
+                Ok(dumped) if options.json => json_line(&partition, &dumped, options)? + "\n",
+                Ok(dumped) => plain_lines(&partition, &dumped, options),
                 Err(error) => {
                     problems.push(error.message().to_owned());
                     continue;
@@ -49,7 +61,12 @@ pub fn run(options: &DumpLogOptions) -> Result<(), Failure> {
         }
     }
     written(out.flush())?;
-    match problems.as_slice() {
+    failure_of(&problems)
+}
+
+/// What was found to be wrong, as one failure.
+fn failure_of(problems: &[String]) -> Result<(), Failure> {
+    match problems {
         [] => Ok(()),
         [one] => Err(Failure::new(one).hint(AGAINST_DAMAGE)),
         [first, others @ ..] => {
@@ -67,13 +84,14 @@ fn folders(files: &dyn Files, path: &Path) -> Result<Vec<(TopicPartition, PathBu
             _ => failure.hint(WHAT_TO_NAME),
         }
     };
+    if is_log_file(path) {
+        files.metadata(path).map_err(unreadable)?;
+        let folder = path.parent().map(Path::to_owned).unwrap_or_default();
+        return Ok(vec![(partition_of(&folder), path.to_owned())]);
+    }
     let entries = files.list(path).map_err(unreadable)?;
     if entries.iter().any(is_log) {
-        // What a shell completes as `orders-0/` or `.` shows its name only when resolved.
-        let resolved = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let name = resolved.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let partition = parse_folder_name(&name).unwrap_or_else(|| TopicPartition::new(name, -1));
-        return Ok(vec![(partition, path.to_owned())]);
+        return Ok(vec![(partition_of(path), path.to_owned())]);
     }
     let mut found: Vec<(TopicPartition, PathBuf)> = entries
         .iter()
@@ -85,6 +103,19 @@ fn folders(files: &dyn Files, path: &Path) -> Result<Vec<(TopicPartition, PathBu
         return Err(Failure::new(format!("{} holds no log", path.display())).hint(WHAT_TO_NAME));
     }
     Ok(found)
+}
+
+/// Whose folder it is, by its name.
+fn partition_of(folder: &Path) -> TopicPartition {
+    // What a shell completes as `orders-0/` or `.` shows its name only when resolved.
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let resolved = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let name = resolved.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    parse_folder_name(&name).unwrap_or_else(|| TopicPartition::new(name, -1))
+}
+
+fn is_log_file(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "log")
 }
 
 fn is_log(entry: &Entry) -> bool {
@@ -117,33 +148,10 @@ struct Line<'a> {
     records_error: Option<String>,
 }
 
-/// An object whose fields stay in the order they were put in.
-#[derive(Default)]
-struct Fields(Vec<(&'static str, Value)>);
-
-impl Fields {
-    fn put(&mut self, name: &'static str, value: impl Into<Value>) {
-        self.0.push((name, value.into()));
-    }
-
-    /// As text under `name` if it can be printed, else in hex under `name_hex`.
-    fn put_bytes(&mut self, name: &'static str, name_hex: &'static str, bytes: Option<&[u8]>) {
-        match bytes.map(|bytes| (printable(bytes), bytes)) {
-            None => self.put(name, Value::Null),
-            Some((Some(text), _)) => self.put(name, text),
-            Some((None, bytes)) => self.put(name_hex, hex(bytes)),
-        }
-    }
-}
-
-impl Serialize for Fields {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
-    }
-}
-
-fn json_line(partition: &TopicPartition, dumped: &DumpedBatch, with_records: bool) -> Result<String, Failure> {
-    let (records, records_error) = match with_records.then(|| records(&dumped.batch.0)) {
+fn json_line(partition: &TopicPartition, dumped: &DumpedBatch, options: &DumpLogOptions) -> Result<String, Failure> {
+    let wanted = options.records || options.decode;
+    let topic = options.decode.then_some(&*partition.topic);
+    let (records, records_error) = match wanted.then(|| records(&dumped.batch.0, topic)) {
         None => (None, None),
         Some(Ok(records)) => (Some(records), None),
         Some(Err(error)) => (None, Some(error.to_string())),
@@ -153,12 +161,20 @@ fn json_line(partition: &TopicPartition, dumped: &DumpedBatch, with_records: boo
         .map_err(|error| Failure::new(format!("a batch of {partition} cannot be written as JSON: {error}")))
 }
 
-fn records(batch: &RecordBatch) -> Result<Vec<Fields>, RecordError> {
+/// The records of a batch; with what they mean, if `topic` is one of those that coordinators keep their state in.
+fn records(batch: &RecordBatch, topic: Option<&str>) -> Result<Vec<Fields>, RecordError> {
     let control = batch.header().attributes.is_control();
     let mut all = Vec::new();
     let mut records = batch.records()?;
     while let Some(record) = records.next() {
-        all.push(record_fields(&record?, control));
+        let record = record?;
+        let mut fields = record_fields(&record, control);
+        if let Some(topic) = topic.filter(|_| !control)
+            && let Some(meaning) = decode::meaning(topic, record.key, record.value)
+        {
+            fields.put("meaning", meaning);
+        }
+        all.push(fields);
     }
     Ok(all)
 }
@@ -197,15 +213,7 @@ fn header_fields(header: &HeaderView<'_>) -> Value {
     json!({ "k": header.key_str(), name: value })
 }
 
-fn printable(bytes: &[u8]) -> Option<&str> {
-    std::str::from_utf8(bytes).ok().filter(|text| !text.chars().any(char::is_control))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn plain_lines(partition: &TopicPartition, dumped: &DumpedBatch, with_records: bool) -> String {
+fn plain_lines(partition: &TopicPartition, dumped: &DumpedBatch, options: &DumpLogOptions) -> String {
     let DumpedBatch { file, pos, size, base, last, count, codec, leader_epoch, max_ts, ts_type, .. } = dumped;
     let mut line = format!(
         "{partition} {file} at byte {pos}: offsets {base}..={last}, {count} records, {size} bytes, {codec}, \
@@ -221,8 +229,8 @@ fn plain_lines(partition: &TopicPartition, dumped: &DumpedBatch, with_records: b
         line += if set { word } else { "" };
     }
     line.push('\n');
-    if with_records {
-        match records(&dumped.batch.0) {
+    if options.records || options.decode {
+        match records(&dumped.batch.0, options.decode.then_some(&*partition.topic)) {
             Ok(records) => {
                 for record in records {
                     line += &format!("  {}\n", serde_json::to_string(&record).unwrap_or_default());
