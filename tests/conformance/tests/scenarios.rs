@@ -1,4 +1,4 @@
-//! All scenarios that come with the project: 384 written by hand and 1,000 random ones.
+//! All scenarios that come with the project: 384 written by hand and 1,501 random ones.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
@@ -7,7 +7,7 @@ use conformance::{Strictness, check_all, files, report};
 #[test]
 fn scenarios_come_out_as_in_kafka_streams() {
     let scenarios = files::own().unwrap();
-    assert_eq!(scenarios.len(), 1384);
+    assert_eq!(scenarios.len(), 1885);
     let outcome = check_all(&scenarios, Strictness { describe: true, ..Strictness::default() });
     assert!(outcome.failures.is_empty(), "{}", report::text(&outcome, false));
 }
