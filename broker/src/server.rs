@@ -181,11 +181,16 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener) {
                 Err(error) => {
                     // Out of file descriptors, most likely: others may be closed meanwhile.
                     tracing::warn!("a connection could not be accepted: {error}");
-                    let _ = tokio::time::timeout(ACCEPT_RETRY, pending::<()>()).await;
+                    pause(ACCEPT_RETRY).await;
                 }
             },
         }
     }
+}
+
+/// Passes after so long; costs nothing before it is polled.
+pub(crate) async fn pause(duration: Duration) {
+    let _ = tokio::time::timeout(duration, pending::<()>()).await;
 }
 
 impl Shared {

@@ -9,7 +9,6 @@
 //! (`request_memory`), and no more is read until some have left.
 
 use std::collections::VecDeque;
-use std::future::pending;
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
@@ -29,6 +28,7 @@ use crate::dispatch::{self, Endpoint, Outcome, RequestContext};
 use crate::handlers::api_versions;
 use crate::replies::{InOrder, ReplySink};
 use crate::request_memory::{Claimant, Growth, UNCOUNTED_BYTES};
+use crate::server::pause;
 use crate::state::BrokerState;
 
 const IN_FLIGHT_MAX: usize = 128;
@@ -406,11 +406,6 @@ impl TcpConnection {
             Err(Ending::Ours(reason)) => self.end_by_fault(&reason),
         }
     }
-}
-
-/// Passes after so long; costs nothing before it is polled.
-async fn pause(duration: Duration) {
-    let _ = tokio::time::timeout(duration, pending::<()>()).await;
 }
 
 /// Why nothing more is sent.
