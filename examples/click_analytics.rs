@@ -84,7 +84,7 @@ struct Skipped(Arc<AtomicU64>);
 impl DeserializationHandler for Skipped {
     fn handle(&self, _: &ErrorContext<'_>, _: &(dyn Error + 'static)) -> ErrorResponse {
         self.0.fetch_add(1, Ordering::Relaxed);
-        ErrorResponse::Resume
+        ErrorResponse::resume()
     }
 }
 

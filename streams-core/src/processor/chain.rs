@@ -13,9 +13,10 @@ use base::Timestamp;
 use crate::error::{BoxError, ErrorKind, StreamsError};
 use crate::processor::api::Processor;
 use crate::processor::context::ProcessorContext;
-use crate::processor::handlers::{ErrorContext, ErrorResponse};
+use crate::processor::handlers::ErrorResult;
 use crate::processor::punctuation::ScheduleId;
 use crate::record::Record;
+use crate::task::dead_letters::Failure;
 use crate::task::shared::TaskShared;
 
 /// The receiving end of an edge.
@@ -145,29 +146,13 @@ pub(crate) fn failed(task: &TaskShared, node: &str, error: BoxError) -> Result<(
         Ok(known) => known as BoxError,
         Err(own) => own,
     };
-    let position = task.position();
-    let (topic, partition) = match &position {
-        Some((partition, _)) => (&*partition.topic, partition.partition),
-        None => ("", -1),
-    };
-    let context = ErrorContext {
-        task: task.id(),
-        node,
-        topic,
-        partition,
-        offset: position.as_ref().map_or(-1, |(_, offset)| *offset),
-        timestamp: task.context_timestamp(),
-    };
-    let response = task.handlers().processing.handle(&context, &*error);
-    task.dead_letter(ErrorKind::Processing, &*error, context.timestamp, None)?;
-    match response {
-        ErrorResponse::Resume => {
-            task.count_dropped();
-            Ok(())
-        }
-        ErrorResponse::Fail => {
+    let failure =
+        Failure { kind: ErrorKind::Processing, node, timestamp: task.context_timestamp(), output_topic: None };
+    match task.ask(&failure, &*error)? {
+        ErrorResult::Resume => Ok(()),
+        ErrorResult::Fail => {
             let mut fatal = StreamsError::caused_by(ErrorKind::Processing, error).in_processor(node).in_task(task.id());
-            if let Some((partition, offset)) = position {
+            if let Some((partition, offset)) = task.position() {
                 fatal = fatal.at_record(partition, offset);
             }
             Err(fatal.into())

@@ -14,8 +14,9 @@ use crate::processor::chain::Children;
 use crate::processor::punctuation::{PunctuationType, ScheduleId};
 use crate::record::{Change, Record};
 use crate::store::{
-    GlobalKeyValueStore, KeyValueStore, SessionStore, StateStore, TimestampedKeyValueStore, TimestampedWindowStore,
-    ValueAndTimestamp, WindowStore,
+    GlobalKeyValueStore, KeyValueStore, SessionStore, SessionStoreWithHeaders, StateStore, TimestampedKeyValueStore,
+    TimestampedKeyValueStoreWithHeaders, TimestampedWindowStore, TimestampedWindowStoreWithHeaders, ValueAndTimestamp,
+    WindowStore,
 };
 use crate::task::TaskId;
 use crate::task::shared::TaskShared;
@@ -252,6 +253,39 @@ impl NodeContext {
         &self,
         name: &str,
     ) -> Result<Rc<SessionStore<K, V>>, BoxError> {
+        self.store(name)
+    }
+
+    /// The connected timestamped key-value store with headers called `name`.
+    ///
+    /// # Errors
+    /// As [`NodeContext::store`].
+    pub fn timestamped_key_value_store_with_headers<K: 'static, V: Clone + 'static>(
+        &self,
+        name: &str,
+    ) -> Result<Rc<TimestampedKeyValueStoreWithHeaders<K, V>>, BoxError> {
+        self.store(name)
+    }
+
+    /// The connected timestamped window store with headers called `name`.
+    ///
+    /// # Errors
+    /// As [`NodeContext::store`].
+    pub fn timestamped_window_store_with_headers<K: 'static, V: Clone + 'static>(
+        &self,
+        name: &str,
+    ) -> Result<Rc<TimestampedWindowStoreWithHeaders<K, V>>, BoxError> {
+        self.store(name)
+    }
+
+    /// The connected session store with headers called `name`.
+    ///
+    /// # Errors
+    /// As [`NodeContext::store`].
+    pub fn session_store_with_headers<K: 'static, A: Clone + 'static>(
+        &self,
+        name: &str,
+    ) -> Result<Rc<SessionStoreWithHeaders<K, A>>, BoxError> {
         self.store(name)
     }
 

@@ -19,7 +19,7 @@ pub use extractor::{
 };
 pub use fixed_key::{FixedKey, FixedKeyContext, FixedKeyProcessor, FixedKeyRecord, FixedKeySupplier};
 pub use handlers::{
-    DeserializationHandler, ErrorContext, ErrorResponse, LogAndContinue, LogAndFail, ProcessingHandler,
-    ProductionHandler,
+    DeadLetter, DeserializationHandler, ErrorContext, ErrorResponse, ErrorResult, LogAndContinue, LogAndFail,
+    ProcessingHandler, ProductionHandler,
 };
 pub use punctuation::{PunctuationType, ScheduleId};

@@ -13,6 +13,9 @@ use crate::store::key_value::KeyValueStore;
 use crate::store::session::SessionStore;
 use crate::store::value::{PlainFormat, TimeForgottenFormat, TimestampedFormat, ValueFormat};
 use crate::store::window::WindowStore;
+use crate::store::with_headers::{
+    AggregationWithHeaders, TimestampedWithHeadersFormat, ValueTimestampHeaders, WithHeadersFormat,
+};
 
 /// Where a store's bytes live.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -120,6 +123,50 @@ impl Stores {
         KeyValueStoreBuilder { common: Common::new(name), key: key.into_ref(), format }
     }
 
+    /// A key-value store that keeps the time and the headers of each key's last update. In the changelog they are those of the record; a
+    /// deletion's record carries the headers of the record that deleted.
+    ///
+    /// ```
+    /// use streams_core::serde::StringSerde;
+    /// use streams_core::store::{Stores, ValueTimestampHeaders};
+    /// use streams_core::{BoxError, Processor, ProcessorContext, Record, SourceOptions, StreamsConfig, Topology, TopologyTestDriver};
+    ///
+    /// /// Keeps the last record of each key.
+    /// struct Keep;
+    ///
+    /// impl Processor<String, String, (), ()> for Keep {
+    ///     fn process(&mut self, record: Record<String, String>, ctx: &mut ProcessorContext<(), ()>) -> Result<(), BoxError> {
+    ///         let store = ctx.timestamped_key_value_store_with_headers::<String, String>("last")?;
+    ///         let (timestamp, headers) = (record.timestamp, record.headers);
+    ///         let value = record.value.map(|value| ValueTimestampHeaders::new(value, timestamp, headers));
+    ///         Ok(store.put(&record.key.unwrap_or_default(), value)?)
+    ///     }
+    /// }
+    ///
+    /// let mut topology = Topology::new();
+    /// topology.add_source("in", SourceOptions::<String, String>::default(), ["in"])?;
+    /// topology.add_processor("keep", || Keep, &["in"])?;
+    /// let store = Stores::timestamped_key_value_with_headers("last", StringSerde, StringSerde);
+    /// topology.add_state_store(store, &["keep"])?;
+    /// let driver = TopologyTestDriver::new(&topology, StreamsConfig::new("app"))?;
+    /// let mut record = Record::new("k".to_owned(), "v".to_owned(), 7);
+    /// record.headers.add("trace", Some("42".into()));
+    /// driver.input_topic::<String, String>("in").pipe_record(record)?;
+    /// let store = driver.timestamped_key_value_store_with_headers::<String, String>("last").ok_or("no store")?;
+    /// let last = store.get(&"k".to_owned())?.ok_or("no value")?;
+    /// assert_eq!((last.value.as_str(), last.timestamp, last.headers.len()), ("v", 7, 1));
+    /// # Ok::<(), streams_core::BoxError>(())
+    /// ```
+    pub fn timestamped_key_value_with_headers<K: 'static, V: Clone + 'static>(
+        name: impl Into<String>,
+        key: impl Serde<K> + 'static,
+        value: impl Serde<V> + 'static,
+    ) -> KeyValueStoreBuilder<K, ValueTimestampHeaders<V>> {
+        let format: Arc<dyn ValueFormat<ValueTimestampHeaders<V>>> =
+            Arc::new(TimestampedWithHeadersFormat(value.into_ref()));
+        KeyValueStoreBuilder { common: Common::new(name), key: key.into_ref(), format }
+    }
+
     /// As [`Stores::timestamped_key_value`], but the time of an update goes to the changelog only: what is read back from the store has the
     /// time -1. It is what Kafka Streams makes of a table in a store without timestamps.
     pub fn untimed_key_value<K: 'static, V: Clone + 'static>(
@@ -155,6 +202,20 @@ impl Stores {
         WindowStoreBuilder::new(name, retention_ms, window_size_ms, key.into_ref(), format)
     }
 
+    /// A window store that keeps the time and the headers of each window's last update, as
+    /// [`Stores::timestamped_key_value_with_headers`].
+    pub fn timestamped_window_with_headers<K: 'static, V: Clone + 'static>(
+        name: impl Into<String>,
+        retention_ms: i64,
+        window_size_ms: i64,
+        key: impl Serde<K> + 'static,
+        value: impl Serde<V> + 'static,
+    ) -> WindowStoreBuilder<K, ValueTimestampHeaders<V>> {
+        let format: Arc<dyn ValueFormat<ValueTimestampHeaders<V>>> =
+            Arc::new(TimestampedWithHeadersFormat(value.into_ref()));
+        WindowStoreBuilder::new(name, retention_ms, window_size_ms, key.into_ref(), format)
+    }
+
     /// As [`Stores::timestamped_window`], but the time of an update is forgotten as in [`Stores::untimed_key_value`].
     pub fn untimed_window<K: 'static, V: Clone + 'static>(
         name: impl Into<String>,
@@ -175,13 +236,19 @@ impl Stores {
         value: impl Serde<V> + 'static,
     ) -> SessionStoreBuilder<K, V> {
         let format: Arc<dyn ValueFormat<V>> = Arc::new(PlainFormat(value.into_ref()));
-        SessionStoreBuilder {
-            common: Common::new(name),
-            retention_ms,
-            layout: Layout::KeyFirst,
-            key: key.into_ref(),
-            format,
-        }
+        SessionStoreBuilder::new(name, retention_ms, key.into_ref(), format)
+    }
+
+    /// A session store that keeps the headers of each session's last update, as [`Stores::timestamped_key_value_with_headers`].
+    pub fn session_with_headers<K: 'static, A: Clone + 'static>(
+        name: impl Into<String>,
+        retention_ms: i64,
+        key: impl Serde<K> + 'static,
+        aggregation: impl Serde<A> + 'static,
+    ) -> SessionStoreBuilder<K, AggregationWithHeaders<A>> {
+        let format: Arc<dyn ValueFormat<AggregationWithHeaders<A>>> =
+            Arc::new(WithHeadersFormat(aggregation.into_ref()));
+        SessionStoreBuilder::new(name, retention_ms, key.into_ref(), format)
     }
 }
 
@@ -350,6 +417,12 @@ impl<K, V> WindowStoreBuilder<K, V> {
     pub fn with_duplicates(mut self) -> Self {
         self.retain_duplicates = true;
         self
+    }
+}
+
+impl<K, V> SessionStoreBuilder<K, V> {
+    fn new(name: impl Into<String>, retention_ms: i64, key: SerdeRef<K>, format: Arc<dyn ValueFormat<V>>) -> Self {
+        Self { common: Common::new(name), retention_ms, layout: Layout::KeyFirst, key, format }
     }
 }
 

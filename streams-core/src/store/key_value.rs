@@ -82,7 +82,7 @@ impl<K: 'static, V: Clone + 'static> KeyValueStore<K, V> {
         })
     }
 
-    /// Whether it keeps headers, as `dsl.store.format` says.
+    /// Whether it keeps headers: its values have them, or `dsl.store.format` says so.
     pub fn keeps_headers(&self) -> bool {
         self.layer.keeps_headers()
     }

@@ -13,11 +13,13 @@ use storage::state::{
 
 use crate::collector::ChangelogPartition;
 use crate::error::{ErrorKind, StreamsError};
+use crate::serde::SerdeError;
 use crate::store::api::{ChangeLog, RestoreRecord, StoreContext};
 use crate::store::builder::{Common, Storage};
 use crate::store::pending::Pending;
 use crate::store::recency::Recency;
 use crate::store::value::FormatKind;
+use crate::store::with_headers::decode_headers;
 
 /// Says which store failed, and what the task can do about it.
 pub(crate) fn store_failed(name: &str, error: StateError) -> StreamsError {
@@ -37,14 +39,20 @@ pub(crate) fn backend(common: &Common, context: &StoreContext) -> storage::state
     }
 }
 
-/// Whether a store keeps headers because the application says so.
-pub(crate) fn keeps_headers(common: &Common, context: &StoreContext) -> bool {
+/// The error of headers that were written for a store and cannot be read.
+#[cold]
+pub(crate) fn headers_failed(name: &str, error: SerdeError) -> StreamsError {
+    StreamsError::caused_by(ErrorKind::Serialization, error).in_store(name)
+}
+
+/// Whether a store keeps headers: of its own, or because the application says so.
+pub(crate) fn keeps_headers(common: &Common, context: &StoreContext, format: FormatKind) -> bool {
     let in_memory = match common.storage {
         Storage::InMemory => true,
         Storage::Application => context.in_memory_by_default,
         Storage::Persistent => false,
     };
-    common.application_format && context.headers_by_default && !in_memory
+    format.has_headers() || (common.application_format && context.headers_by_default && !in_memory)
 }
 
 /// The byte store: the task's own, or one that other threads read.
@@ -92,7 +100,7 @@ impl Layer {
             changelog: context.changelog.clone().filter(|_| !context.is_global),
             format,
             logs_headers: common.logs_headers,
-            keeps_headers: keeps_headers(common, context),
+            keeps_headers: keeps_headers(common, context, format),
             estimate: matches!(backend, Backend::MemoryAsDisk).then(Cell::default),
             recency: common.entries_max.map(|max| RefCell::new(Recency::new(max))),
             task: std::rc::Rc::clone(&context.task),
@@ -170,16 +178,14 @@ impl Layer {
         if !self.log.is_on() {
             return Ok(());
         }
-        let (value, timestamp) = match written {
-            Some(written) => {
-                let (value, timestamp) = self.format.split(written);
-                (Some(value), timestamp)
-            }
-            None => (None, None),
+        let split = written.map(|written| self.format.split(written));
+        let value = split.map(|split| split.value);
+        let timestamp = split.and_then(|split| split.timestamp).unwrap_or_else(|| self.task.context_timestamp());
+        let headers = match split.and_then(|split| split.headers) {
+            Some(encoded) => decode_headers(encoded).map_err(|error| headers_failed(&self.name, error))?,
+            None if self.logs_headers || (self.keeps_headers && value.is_none()) => self.task.context_headers(),
+            None => Headers::default(),
         };
-        let timestamp = timestamp.unwrap_or_else(|| self.task.context_timestamp());
-        let with_headers = self.logs_headers || (self.keeps_headers && value.is_none());
-        let headers = if with_headers { self.task.context_headers() } else { Headers::default() };
         self.log(key, value, Some(timestamp), &headers)
     }
 
@@ -342,7 +348,7 @@ impl Layer {
             let key = record.key.to_vec();
             let value = record.value.map(|value| {
                 let start = arena.len();
-                self.format.join(record.timestamp, value, &mut arena);
+                self.format.join(record.timestamp, value, record.headers, &mut arena);
                 start..arena.len()
             });
             changes.push((key, value));

@@ -29,6 +29,7 @@ pub(crate) mod value;
 pub mod versioned;
 pub mod versioned_builder;
 pub mod window;
+pub mod with_headers;
 
 pub use api::{Flushed, RestoreRecord, StateStore, StoreContext, ValueAndTimestamp};
 pub use builder::{
@@ -43,3 +44,7 @@ pub use table_store::TableStore;
 pub use versioned::{VersionedKeyValueStore, VersionedPut, VersionedRecord};
 pub use versioned_builder::VersionedStoreBuilder;
 pub use window::{TimestampedWindowStore, WindowIterator, WindowStore, WindowStoreIterator};
+pub use with_headers::{
+    AggregationWithHeaders, SessionStoreWithHeaders, TimestampedKeyValueStoreWithHeaders,
+    TimestampedWindowStoreWithHeaders, ValueTimestampHeaders,
+};

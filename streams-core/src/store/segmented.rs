@@ -19,9 +19,10 @@ use crate::store::api::{ChangeLog, Flushed, RestoreRecord, StoreContext};
 use crate::store::builder::Common;
 use crate::store::cache::{FlushEntry, NamedCache};
 use crate::store::key_value::Listener;
-use crate::store::layer::{keeps_headers, store_failed};
+use crate::store::layer::{headers_failed, keeps_headers, store_failed};
 use crate::store::pending::Pending;
 use crate::store::value::ValueFormat;
+use crate::store::with_headers::decode_headers;
 use crate::task::shared::TaskShared;
 use crate::windowed::{Window, Windowed};
 
@@ -71,6 +72,7 @@ where
     S: std::ops::DerefMut<Target = SegmentedStore>,
 {
     pub(crate) fn new(common: &Common, context: &StoreContext, types: Types<K, V>, store: S) -> Self {
+        let keeps_headers = keeps_headers(common, context, types.format.kind());
         let cached = common.caching && !types.retain_duplicates && !context.is_global && !context.cache.is_off();
         Self {
             name: Arc::clone(&common.name),
@@ -80,7 +82,7 @@ where
             kind: types.kind,
             window_size_ms: types.window_size_ms,
             retain_duplicates: types.retain_duplicates,
-            keeps_headers: keeps_headers(common, context),
+            keeps_headers,
             task: Rc::clone(&context.task),
             log: context.change_log(),
             changelog: context.changelog.clone(),
@@ -235,16 +237,14 @@ where
         if !self.log.is_on() {
             return Ok(());
         }
-        let (value, timestamp) = match written {
-            Some(written) => {
-                let (value, timestamp) = self.format.kind().split(written);
-                (Some(value), timestamp)
-            }
-            None => (None, None),
+        let split = written.map(|written| self.format.kind().split(written));
+        let value = split.map(|split| split.value);
+        let timestamp = split.and_then(|split| split.timestamp).unwrap_or_else(|| self.task.context_timestamp());
+        let headers = match split.and_then(|split| split.headers) {
+            Some(encoded) => decode_headers(encoded).map_err(|error| headers_failed(&self.name, error))?,
+            None if self.retain_duplicates || (self.keeps_headers && value.is_none()) => self.task.context_headers(),
+            None => Headers::default(),
         };
-        let timestamp = timestamp.unwrap_or_else(|| self.task.context_timestamp());
-        let with_headers = self.retain_duplicates || (self.keeps_headers && value.is_none());
-        let headers = if with_headers { self.task.context_headers() } else { Headers::default() };
         self.log.append(plain, value, Some(timestamp), &headers).map_err(|error| error.in_store(&self.name))
     }
 
@@ -418,7 +418,7 @@ where
         for record in records {
             let value = record.value.map(|value| {
                 let start = arena.len();
-                self.format.kind().join(record.timestamp, value, &mut arena);
+                self.format.kind().join(record.timestamp, value, record.headers, &mut arena);
                 start..arena.len()
             });
             changes.push((record.key.to_vec(), value));

@@ -43,7 +43,7 @@ impl<K: 'static, V: Clone + 'static> SessionStore<K, V> {
         Ok(Self { core: Segmented::new(common, context, types, bytes) })
     }
 
-    /// Whether it keeps headers, as `dsl.store.format` says.
+    /// Whether it keeps headers: its values have them, or `dsl.store.format` says so.
     pub fn keeps_headers(&self) -> bool {
         self.core.keeps_headers()
     }

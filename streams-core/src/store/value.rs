@@ -1,10 +1,11 @@
-//! How a typed value lies in a store: plain, or behind its timestamp.
+//! How a typed value lies in a store: plain, or behind its timestamp and headers.
 
 use base::Timestamp;
 use protocol::record::Headers;
 
 use crate::serde::{SerdeError, SerdeRef};
 use crate::store::api::ValueAndTimestamp;
+use crate::store::with_headers::{split_headers, write_headers};
 
 /// The byte form of the values of one store.
 pub(crate) trait ValueFormat<V>: Send + Sync {
@@ -26,6 +27,20 @@ pub(crate) enum FormatKind {
     Timestamped,
     /// Nothing: the timestamp goes to the changelog and is forgotten.
     TimeForgotten,
+    /// The headers, then the 8-byte timestamp; in the changelog both are the record's.
+    TimestampedWithHeaders,
+    /// The headers, which in the changelog are the record's.
+    WithHeaders,
+}
+
+/// A written value, as it goes to the changelog.
+#[derive(Clone, Copy)]
+pub(crate) struct Split<'a> {
+    pub(crate) value: &'a [u8],
+    /// `None`: the record context's.
+    pub(crate) timestamp: Option<Timestamp>,
+    /// Encoded, empty if there are none; `None`: the format has none.
+    pub(crate) headers: Option<&'a [u8]>,
 }
 
 impl FormatKind {
@@ -34,29 +49,45 @@ impl FormatKind {
         match self {
             Self::Plain | Self::TimeForgotten => "plain",
             Self::Timestamped => "timestamped",
+            Self::TimestampedWithHeaders => "timestamped-with-headers",
+            Self::WithHeaders => "with-headers",
         }
     }
 
-    /// Splits a local value into the changelog's value and its timestamp (`None`: the record context's).
+    /// Whether values lie behind headers.
+    pub(crate) fn has_headers(self) -> bool {
+        matches!(self, Self::TimestampedWithHeaders | Self::WithHeaders)
+    }
+
+    /// Splits a value that [`ValueFormat::write`] has written into what goes to the changelog.
     #[inline]
-    pub(crate) fn split(self, local: &[u8]) -> (&[u8], Option<Timestamp>) {
-        match (self, local.split_first_chunk::<8>()) {
-            (Self::Timestamped | Self::TimeForgotten, Some((timestamp, value))) => {
-                (value, Some(i64::from_be_bytes(*timestamp)))
+    pub(crate) fn split(self, written: &[u8]) -> Split<'_> {
+        let (headers, rest) = match self {
+            Self::TimestampedWithHeaders | Self::WithHeaders => {
+                split_headers(written).map_or((None, written), |(headers, rest)| (Some(headers), rest))
             }
-            _ => (local, None),
+            Self::Plain | Self::Timestamped | Self::TimeForgotten => (None, written),
+        };
+        match (self, rest.split_first_chunk::<8>()) {
+            (Self::Timestamped | Self::TimeForgotten | Self::TimestampedWithHeaders, Some((timestamp, value))) => {
+                Split { value, timestamp: Some(i64::from_be_bytes(*timestamp)), headers }
+            }
+            _ => Split { value: rest, timestamp: None, headers },
         }
     }
 
     /// What is stored of a value that [`ValueFormat::write`] has written.
     #[inline]
     pub(crate) fn stored(self, written: &[u8]) -> &[u8] {
-        if self == Self::TimeForgotten { self.split(written).0 } else { written }
+        if self == Self::TimeForgotten { self.split(written).value } else { written }
     }
 
     /// Appends the local form of a changelog value.
-    pub(crate) fn join(self, timestamp: Timestamp, value: &[u8], out: &mut Vec<u8>) {
-        if self == Self::Timestamped {
+    pub(crate) fn join(self, timestamp: Timestamp, value: &[u8], headers: &Headers, out: &mut Vec<u8>) {
+        if self.has_headers() {
+            write_headers(headers, out);
+        }
+        if matches!(self, Self::Timestamped | Self::TimestampedWithHeaders) {
             out.extend_from_slice(&timestamp.to_be_bytes());
         }
         out.extend_from_slice(value);

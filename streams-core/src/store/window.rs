@@ -47,7 +47,7 @@ impl<K: 'static, V: Clone + 'static> WindowStore<K, V> {
         Ok(Self { core, retain_duplicates: builder.retain_duplicates })
     }
 
-    /// Whether it keeps headers, as `dsl.store.format` says.
+    /// Whether it keeps headers: its values have them, or `dsl.store.format` says so.
     pub fn keeps_headers(&self) -> bool {
         self.core.keeps_headers()
     }

@@ -1,18 +1,19 @@
-//! Dead letters: a copy of the source record of each error that a handler was asked about, in a topic of its own.
+//! Asks the handlers about errors, and sends the dead letters that they answer with.
 //!
-//! A record has the raw key and value of the source record, as far as there is one, and its headers with the error behind them, as
-//! Kafka Streams writes it. It goes the way of all output, so it is written if and only if the task's offsets are committed behind it.
+//! Handlers are shown the source record as it was read. Nothing is copied for that as long as all goes well: of each input partition the
+//! fetched batch that holds the record being processed is kept, and where in it the record lies ([`RawPlace`]).
+//! Dead letters go the way of all output, so they are written if and only if the task's offsets are committed behind them.
 
+use std::cell::{Cell, RefCell};
 use std::error::Error;
-use std::fmt::Write;
-use std::rc::Rc;
 
-use base::Timestamp;
+use base::{Offset, Timestamp, TopicPartition};
 use bytes::Bytes;
-use protocol::record::Headers;
+use protocol::record::{Headers, RecordSlot};
 
 use crate::collector::OutputRecord;
 use crate::error::{ErrorKind, StreamsError};
+use crate::processor::handlers::{DeadLetter, ErrorContext, ErrorResponse, ErrorResult};
 use crate::task::shared::TaskShared;
 
 /// A source record as it was read.
@@ -23,65 +24,132 @@ pub(crate) struct RawRecord {
     pub(crate) headers: Headers,
 }
 
-/// The error and what it was caused by, one a line.
-fn trace(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "\ncaused by: {error}");
-        cause = error.source();
+/// Where the record of one input partition that is being processed lies in the fetched batches.
+#[derive(Default)]
+pub(crate) struct RawPlace {
+    body: RefCell<Bytes>,
+    slot: Cell<Option<RecordSlot>>,
+}
+
+impl RawPlace {
+    /// The records taken from now on lie in `body`. Once a batch.
+    pub(crate) fn enter_batch(&self, body: &Bytes) {
+        self.body.replace(body.clone());
     }
-    text
+
+    /// The record that is taken lies at `slot`. Once a record: a copy of 40 bytes.
+    #[inline]
+    pub(crate) fn set(&self, slot: Option<RecordSlot>) {
+        self.slot.set(slot);
+    }
+
+    /// The record, if it is the one at `offset`.
+    fn read(&self, offset: Offset) -> Option<RawRecord> {
+        let slot = self.slot.get().filter(|slot| slot.offset == offset)?;
+        let body = self.body.borrow();
+        Some(RawRecord {
+            key: slot.key.slice(&body),
+            value: slot.value.slice(&body),
+            headers: slot.view(&body).headers.to_headers(),
+        })
+    }
+}
+
+/// An error that a handler is to be asked about.
+pub(crate) struct Failure<'a> {
+    pub(crate) kind: ErrorKind,
+    pub(crate) node: &'a str,
+    /// Of the record that failed.
+    pub(crate) timestamp: Timestamp,
+    /// The topic that was to be written.
+    pub(crate) output_topic: Option<&'a str>,
+}
+
+/// Where the source record came from, and its bytes.
+pub(crate) struct Source<'a> {
+    pub(crate) position: Option<(&'a TopicPartition, Offset)>,
+    pub(crate) raw: &'a RawRecord,
 }
 
 impl TaskShared {
-    /// Sends the record being processed, or `raw` of the place given, to the dead letter topic, if there is one.
-    pub(crate) fn dead_letter(
+    /// Asks the handler of that kind of error about the record being processed, and sends its dead letters.
+    #[cold]
+    pub(crate) fn ask(
         &self,
-        kind: ErrorKind,
+        failure: &Failure<'_>,
         error: &(dyn Error + 'static),
-        timestamp: Timestamp,
-        unread: Option<(RawRecord, (&str, i32, i64))>,
-    ) -> Result<(), StreamsError> {
-        let Some(topic) = self.dead_letter_topic() else { return Ok(()) };
+    ) -> Result<ErrorResult, StreamsError> {
         let position = self.position();
-        let (raw, place) = match &unread {
-            Some((raw, place)) => (raw.clone(), Some(*place)),
-            None => {
-                let place = position.as_ref().map(|(at, offset)| (&*at.topic, at.partition, *offset));
-                (self.raw_record(), place)
-            }
+        let source = Source {
+            position: position.as_ref().map(|(partition, offset)| (partition, *offset)),
+            raw: &self.raw_record(),
         };
-        let RawRecord { key, value, mut headers } = raw;
-        let mut add = |name: &str, text: Option<String>| {
-            headers.add(format!("__streams.errors.{name}"), text.map(|text| Bytes::from(text.into_bytes())));
+        self.ask_about(failure, &source, error)
+    }
+
+    /// [`TaskShared::ask`] about the record of `source`.
+    pub(crate) fn ask_about(
+        &self,
+        failure: &Failure<'_>,
+        source: &Source<'_>,
+        error: &(dyn Error + 'static),
+    ) -> Result<ErrorResult, StreamsError> {
+        let context = ErrorContext {
+            task: self.id(),
+            node: failure.node,
+            topic: source.position.map_or("", |(partition, _)| &*partition.topic),
+            partition: source.position.map_or(-1, |(partition, _)| partition.partition),
+            offset: source.position.map_or(-1, |(_, offset)| offset),
+            timestamp: failure.timestamp,
+            headers: &source.raw.headers,
+            source_raw_key: source.raw.key.as_deref(),
+            source_raw_value: source.raw.value.as_deref(),
+            output_topic: failure.output_topic,
+            dead_letter_topic: self.dead_letter_topic(),
+            kind: failure.kind,
         };
-        add("exception", Some(format!("{kind:?}")));
-        add("message", Some(error.to_string()));
-        add("stacktrace", Some(trace(error)));
-        add("topic", place.map(|(topic, ..)| topic.to_owned()));
-        add("partition", place.map(|(_, partition, _)| partition.to_string()));
-        add("offset", place.map(|(.., offset)| offset.to_string()));
+        let handlers = self.handlers();
+        let response = match failure.kind {
+            ErrorKind::Deserialization => handlers.deserialization.handle(&context, error),
+            ErrorKind::Serialization => handlers.production.handle(&context, error),
+            _ => handlers.processing.handle(&context, error),
+        };
+        self.send_dead_letters(&response)?;
+        if response.result() == ErrorResult::Resume {
+            self.count_dropped();
+        }
+        Ok(response.result())
+    }
+
+    fn send_dead_letters(&self, response: &ErrorResponse) -> Result<(), StreamsError> {
+        if self.is_global() && !response.dead_letters().is_empty() {
+            tracing::warn!(task = %self.id(), "the keeper of global stores has no producer: dead letters are not written");
+            return Ok(());
+        }
         let mut collector = self.collector().borrow_mut();
-        let record = OutputRecord {
-            topic: collector.topic(topic),
-            partition: None,
-            key: key.as_deref(),
-            value: value.as_deref(),
-            timestamp: Some(timestamp).filter(|timestamp| *timestamp >= 0),
-            headers: &headers,
-        };
-        collector.send(record).map_err(|error| error.in_task(self.id()))
+        for DeadLetter { topic, partition, timestamp, key, value, headers } in response.dead_letters() {
+            let record = OutputRecord {
+                topic: collector.topic(topic),
+                partition: *partition,
+                key: key.as_deref(),
+                value: value.as_deref(),
+                timestamp: *timestamp,
+                headers,
+            };
+            collector.send(record).map_err(|error| error.in_task(self.id()))?;
+        }
+        Ok(())
     }
 
-    /// Keeps the raw form of the record that is processed next.
-    pub(crate) fn keep_raw(&self, raw: Option<Rc<RawRecord>>) {
-        self.raw().replace(raw);
-    }
-
+    /// The record being processed as it was read, with what processors have changed in its headers; where there is none, or an update that
+    /// waited in a cache is processed, the headers alone.
     fn raw_record(&self) -> RawRecord {
-        let raw = self.raw().borrow();
-        raw.as_deref().cloned().unwrap_or_default()
+        match self.raw_place().and_then(|place| place.read(self.offset())) {
+            Some(mut raw) => {
+                self.refresh_headers(&mut raw.headers);
+                raw
+            }
+            None => RawRecord { headers: self.context_headers(), ..RawRecord::default() },
+        }
     }
 }

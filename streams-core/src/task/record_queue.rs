@@ -15,10 +15,10 @@ use protocol::record::{Headers, HeadersView, RecordBatch, RecordSlot, RecordView
 use crate::error::{BoxError, ErrorKind, StreamsError};
 use crate::processor::chain::Children;
 use crate::processor::extractor::{SourceRecord, TimestampExtractor};
-use crate::processor::handlers::{ErrorContext, ErrorResponse};
+use crate::processor::handlers::ErrorResult;
 use crate::record::Record;
 use crate::serde::{SerdeError, SerdeRef};
-use crate::task::dead_letters::RawRecord;
+use crate::task::dead_letters::{Failure, RawPlace, RawRecord, Source};
 use crate::task::shared::TaskShared;
 use crate::topology::options::SourceOptions;
 
@@ -62,8 +62,6 @@ enum Head<K, V> {
 
 struct Queued<K, V> {
     head: Head<K, V>,
-    /// As it was read, where dead letters are kept.
-    raw: Option<Rc<RawRecord>>,
     timestamp: Timestamp,
     offset: Offset,
 }
@@ -85,7 +83,13 @@ pub(crate) struct TypedQueue<K, V> {
     /// Records in `waiting` and `current`.
     undecoded: usize,
     head: Option<Queued<K, V>>,
+    /// Where a good head lies in `current`.
+    head_slot: Option<RecordSlot>,
     taken: Option<Queued<K, V>>,
+    /// Where the record that was taken lies, for handlers of errors.
+    place: Rc<RawPlace>,
+    /// Whether `place` still holds the body of the batch before `current`.
+    is_new_batch: bool,
     partition_time: Timestamp,
     /// Records below this one are not wanted. Of the records being read only: those that wait are not skipped by what is fetched later.
     from: Offset,
@@ -106,6 +110,8 @@ impl<K, V> TypedQueue<K, V> {
         partition: TopicPartition,
     ) -> Self {
         let extractor = options.extractor.clone().unwrap_or_else(|| task.default_extractor().extractor());
+        let place = Rc::<RawPlace>::default();
+        task.add_raw_place(source, Rc::clone(&place));
         Self {
             name,
             task,
@@ -119,7 +125,10 @@ impl<K, V> TypedQueue<K, V> {
             current: None,
             undecoded: 0,
             head: None,
+            head_slot: None,
             taken: None,
+            place,
+            is_new_batch: false,
             partition_time: -1,
             from: -1,
             position: -1,
@@ -155,6 +164,7 @@ impl<K, V> TypedQueue<K, V> {
             }
             let Some((batch, from)) = self.waiting.pop_front() else { return Ok(None) };
             self.from = self.from.max(from);
+            self.is_new_batch = true;
             self.current = Some(batch.records().map_err(|error| self.corrupt(error, batch.header().base_offset))?);
         }
     }
@@ -170,12 +180,11 @@ impl<K, V> TypedQueue<K, V> {
             let record = match self.read(view.key, view.value, view.headers) {
                 Ok(record) => record,
                 Err(error) => {
-                    self.not_deserialized(error, &slot, self.raw(view))?;
+                    self.not_deserialized(error, &slot, view)?;
                     last_bad = Some(slot.offset);
                     continue;
                 }
             };
-            let raw = self.raw(view);
             let timestamp = self.extract(&record, &slot)?;
             if timestamp < 0 {
                 self.task.count_dropped();
@@ -183,10 +192,11 @@ impl<K, V> TypedQueue<K, V> {
                 continue;
             }
             let record = record.with_timestamp(timestamp);
-            self.head = Some(Queued { head: Head::Good(record), raw, timestamp, offset: slot.offset });
+            self.head = Some(Queued { head: Head::Good(record), timestamp, offset: slot.offset });
+            self.head_slot = Some(slot);
         }
         if let (None, Some(offset)) = (&self.head, last_bad) {
-            self.head = Some(Queued { head: Head::Bad, raw: None, timestamp: -1, offset });
+            self.head = Some(Queued { head: Head::Bad, timestamp: -1, offset });
         }
         Ok(())
     }
@@ -230,40 +240,32 @@ impl<K, V> TypedQueue<K, V> {
         })
     }
 
-    /// The record's own bytes, where dead letters are kept.
+    /// Notes where the record that is taken lies, before the next one is looked for: handlers of its errors are shown its bytes.
     #[inline]
-    fn raw(&self, view: RecordView<'_>) -> Option<Rc<RawRecord>> {
-        self.task.dead_letter_topic()?;
-        let copy = |bytes: Option<&[u8]>| bytes.map(Bytes::copy_from_slice);
-        Some(Rc::new(RawRecord { key: copy(view.key), value: copy(view.value), headers: view.headers.to_headers() }))
+    fn keep_place(&mut self) {
+        if self.is_new_batch
+            && let Some(records) = &self.current
+        {
+            self.place.enter_batch(records.body());
+            self.is_new_batch = false;
+        }
+        self.place.set(self.head_slot.take());
     }
 
     #[cold]
-    fn not_deserialized(
-        &self,
-        error: SerdeError,
-        slot: &RecordSlot,
-        raw: Option<Rc<RawRecord>>,
-    ) -> Result<(), StreamsError> {
-        let context = ErrorContext {
-            task: self.task.id(),
+    fn not_deserialized(&self, error: SerdeError, slot: &RecordSlot, view: RecordView<'_>) -> Result<(), StreamsError> {
+        let failure = Failure {
+            kind: ErrorKind::Deserialization,
             node: &self.name,
-            topic: &self.partition.topic,
-            partition: self.partition.partition,
-            offset: slot.offset,
             timestamp: slot.timestamp,
+            output_topic: None,
         };
-        let response = self.task.handlers().deserialization.handle(&context, &error);
-        if let Some(raw) = raw {
-            let place = (context.topic, context.partition, context.offset);
-            self.task.dead_letter(ErrorKind::Deserialization, &error, slot.timestamp, Some(((*raw).clone(), place)))?;
-        }
-        match response {
-            ErrorResponse::Resume => {
-                self.task.count_dropped();
-                Ok(())
-            }
-            ErrorResponse::Fail => Err(self.corrupt(error, slot.offset)),
+        let copy = |bytes: Option<&[u8]>| bytes.map(Bytes::copy_from_slice);
+        let raw = RawRecord { key: copy(view.key), value: copy(view.value), headers: view.headers.to_headers() };
+        let source = Source { position: Some((&self.partition, slot.offset)), raw: &raw };
+        match self.task.ask_about(&failure, &source, &error)? {
+            ErrorResult::Resume => Ok(()),
+            ErrorResult::Fail => Err(self.corrupt(error, slot.offset)),
         }
     }
 }
@@ -317,18 +319,16 @@ impl<K: Clone + 'static, V: Clone + 'static> SourceQueue for TypedQueue<K, V> {
         let taken = Taken { timestamp: head.timestamp, is_good: matches!(head.head, Head::Good(_)) };
         self.has_delivered = true;
         self.taken = Some(head);
+        self.keep_place();
         self.update_head()?;
         Ok(taken)
     }
 
     #[inline]
     fn process(&mut self) -> Result<(), BoxError> {
-        let Some(Queued { head: Head::Good(record), raw, timestamp, offset }) = self.taken.take() else {
+        let Some(Queued { head: Head::Good(record), timestamp, offset }) = self.taken.take() else {
             return Ok(());
         };
-        if raw.is_some() {
-            self.task.keep_raw(raw);
-        }
         self.task.set_source(self.source, offset);
         self.task.enter(timestamp);
         self.children.forward(record)

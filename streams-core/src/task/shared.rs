@@ -22,7 +22,7 @@ use crate::processor::handlers::{DeserializationHandler, LogAndFail, ProcessingH
 use crate::processor::punctuation::{PunctuationType, ScheduleId, Schedules};
 use crate::store::GlobalStores;
 use crate::task::TaskId;
-use crate::task::dead_letters::RawRecord;
+use crate::task::dead_letters::RawPlace;
 
 /// The exception handlers of an application.
 #[derive(Clone)]
@@ -68,6 +68,8 @@ pub(crate) struct TaskEnvironment {
     pub(crate) handlers: Handlers,
     pub(crate) globals: GlobalStores,
     pub(crate) dead_letter_topic: Option<String>,
+    /// Whether it keeps global stores.
+    pub(crate) is_global: bool,
     pub(crate) default_extractor: DefaultExtractor,
 }
 
@@ -94,8 +96,8 @@ pub(crate) struct TaskShared {
     processor_metadata: RefCell<BTreeMap<String, i64>>,
     of_processors: RefCell<BTreeMap<String, Rc<dyn Any>>>,
     scratch: RefCell<Scratch>,
-    /// The record being processed as it was read, where dead letters are kept.
-    raw: RefCell<Option<Rc<RawRecord>>>,
+    /// Where the records being processed lie as they were read, by index of their input partition.
+    raw: RefCell<BTreeMap<u32, Rc<RawPlace>>>,
     /// Headers that processors have changed for all that hold the record, from as they were to as they are. Of the present source record.
     edited: RefCell<Vec<Headers>>,
     is_edited: Cell<bool>,
@@ -163,8 +165,23 @@ impl TaskShared {
         self.environment.dead_letter_topic.as_deref()
     }
 
-    pub(crate) fn raw(&self) -> &RefCell<Option<Rc<RawRecord>>> {
-        &self.raw
+    pub(crate) fn is_global(&self) -> bool {
+        self.environment.is_global
+    }
+
+    /// Says where the records of an input partition will lie.
+    pub(crate) fn add_raw_place(&self, source: u32, place: Rc<RawPlace>) {
+        self.raw.borrow_mut().insert(source, place);
+    }
+
+    /// Where the record being processed lies.
+    pub(crate) fn raw_place(&self) -> Option<Rc<RawPlace>> {
+        self.raw.borrow().get(&self.source.get()).cloned()
+    }
+
+    /// Offset of the record being processed; -1 if none.
+    pub(crate) fn offset(&self) -> Offset {
+        self.offset.get()
     }
 
     pub(crate) fn scratch(&self) -> &RefCell<Scratch> {
@@ -257,7 +274,6 @@ impl TaskShared {
         self.set_source(NO_SOURCE, -1);
         self.timestamp.set(timestamp);
         self.headers.replace(Headers::default());
-        self.raw.replace(None);
     }
 
     /// The whole present context.

@@ -10,9 +10,10 @@ use crate::collector::{ChoosePartitions, OutputRecord, TopicHandle};
 use crate::error::{BoxError, ErrorKind, StreamsError};
 use crate::processor::RecordMetadata;
 use crate::processor::chain::Receive;
-use crate::processor::handlers::{ErrorContext, ErrorResponse};
+use crate::processor::handlers::ErrorResult;
 use crate::record::Record;
 use crate::serde::{SerdeError, SerdeRef};
+use crate::task::dead_letters::Failure;
 use crate::task::shared::{Scratch, TaskShared};
 use crate::topology::options::{PartitionChoice, SinkOptions, StreamPartitioner, TopicContext, TopicNameExtractor};
 
@@ -154,27 +155,19 @@ impl<K: 'static, V: 'static> SinkNode<K, V> {
 
     #[cold]
     fn not_serialized(&self, topic: &str, record: &Record<K, V>, error: SerdeError) -> Result<(), BoxError> {
-        let position = self.task.position();
-        let context = ErrorContext {
-            task: self.task.id(),
+        let failure = Failure {
+            kind: ErrorKind::Serialization,
             node: &self.name,
-            topic,
-            partition: -1,
-            offset: position.as_ref().map_or(-1, |(_, offset)| *offset),
             timestamp: record.timestamp,
+            output_topic: Some(topic),
         };
-        let response = self.task.handlers().production.handle(&context, &error);
-        self.task.dead_letter(ErrorKind::Serialization, &error, record.timestamp, None)?;
-        match response {
-            ErrorResponse::Resume => {
-                self.task.count_dropped();
-                Ok(())
-            }
-            ErrorResponse::Fail => {
+        match self.task.ask(&failure, &error)? {
+            ErrorResult::Resume => Ok(()),
+            ErrorResult::Fail => {
                 let mut error = StreamsError::caused_by(ErrorKind::Serialization, error)
                     .in_processor(&self.name)
                     .in_task(self.task.id());
-                if let Some((partition, offset)) = position {
+                if let Some((partition, offset)) = self.task.position() {
                     error = error.at_record(partition, offset);
                 }
                 Err(error.into())

@@ -107,6 +107,7 @@ fn shared(built: &BuiltTopology, seams: &TaskSeams, id: TaskId) -> Rc<TaskShared
         handlers,
         globals: seams.globals.clone(),
         default_extractor: built.config().default_timestamp_extractor(),
+        is_global,
         // A global store's keeper has no producer.
         dead_letter_topic: built.config().dead_letter_topic().filter(|_| !is_global).map(str::to_owned),
     }))

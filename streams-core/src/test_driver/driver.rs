@@ -19,7 +19,10 @@ use crate::error::{ErrorKind, StreamsError};
 use crate::processor::handlers::LogAndContinue;
 use crate::serde::{DefaultSerde, Serde};
 use crate::store::{GlobalKeyValueStore, GlobalStores, KeyValueStore, SessionStore, StateStore, ThreadCache};
-use crate::store::{TimestampedKeyValueStore, TimestampedWindowStore, WindowStore};
+use crate::store::{
+    SessionStoreWithHeaders, TimestampedKeyValueStore, TimestampedKeyValueStoreWithHeaders, TimestampedWindowStore,
+    TimestampedWindowStoreWithHeaders, WindowStore,
+};
 use crate::task::{GlobalTask, Task, TaskId, TaskSeams};
 use crate::test_driver::collector::{MemoryCollector, Produced};
 use crate::test_driver::{ProducedRecord, TestInputTopic, TestOutputTopic};
@@ -231,6 +234,30 @@ impl TopologyTestDriver {
 
     /// The session store called `name`.
     pub fn session_store<K: 'static, V: Clone + 'static>(&self, name: &str) -> Option<Rc<SessionStore<K, V>>> {
+        self.store(name)
+    }
+
+    /// The timestamped key-value store with headers called `name`.
+    pub fn timestamped_key_value_store_with_headers<K: 'static, V: Clone + 'static>(
+        &self,
+        name: &str,
+    ) -> Option<Rc<TimestampedKeyValueStoreWithHeaders<K, V>>> {
+        self.store(name)
+    }
+
+    /// The timestamped window store with headers called `name`.
+    pub fn timestamped_window_store_with_headers<K: 'static, V: Clone + 'static>(
+        &self,
+        name: &str,
+    ) -> Option<Rc<TimestampedWindowStoreWithHeaders<K, V>>> {
+        self.store(name)
+    }
+
+    /// The session store with headers called `name`.
+    pub fn session_store_with_headers<K: 'static, A: Clone + 'static>(
+        &self,
+        name: &str,
+    ) -> Option<Rc<SessionStoreWithHeaders<K, A>>> {
         self.store(name)
     }
 

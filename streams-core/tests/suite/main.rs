@@ -5,6 +5,8 @@
 mod describe;
 mod diff;
 mod driver;
+mod handlers;
+mod headers;
 mod model;
 mod pictures;
 mod settings;
