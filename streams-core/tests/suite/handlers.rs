@@ -128,7 +128,12 @@ fn handlers_see_the_source_record_as_it_was_read_and_write_records_of_their_own(
         input.pipe_bytes(Some(b"k"), Some(value), time, &headers).unwrap();
     }
     driver.advance_wall_clock(1_000).unwrap();
-    insta::assert_snapshot!(note.take(), @"");
+    insta::assert_snapshot!(note.take(), @r#"
+    fail in-0@0 t5 k=bad ["h"] -> None: bad record
+    in in-0@2 t7 k=� ["h"] -> None: not a UTF-8 string: invalid utf-8 sequence of 1 bytes from index 0
+    out in-0@3 t8 k=unwritable ["h"] -> Some("out"): text takes 0 bytes, got 10
+    fail --1@-1 t1000 null=null [] -> None: bad time
+    "#);
     let dead = driver.output_topic::<String, String>("dead").read_all().unwrap();
     let times: Vec<_> = dead.iter().map(|record| (record.key.as_deref(), record.timestamp)).collect();
     assert_eq!(times, [(Some("own"), 5), (Some("own"), 7), (Some("own"), 8), (Some("own"), 1_000)]);
@@ -156,7 +161,23 @@ fn built_in_handlers_write_what_kafka_streams_writes() {
         });
         format!("{:?}={:?}@{}\n{}", record.key, record.value, record.timestamp, headers.collect::<String>())
     };
-    insta::assert_snapshot!(dead.iter().map(show).collect::<String>(), @"");
+    insta::assert_snapshot!(dead.iter().map(show).collect::<String>(), @r#"
+    Some("k")=Some("bad")@5
+      h=x
+      __streams.errors.exception=Processing
+      __streams.errors.message=bad record
+      __streams.errors.stacktrace=bad record
+      __streams.errors.topic=in
+      __streams.errors.partition=0
+      __streams.errors.offset=0
+    None=None@1000
+      __streams.errors.exception=Processing
+      __streams.errors.message=bad time
+      __streams.errors.stacktrace=bad time
+      __streams.errors.topic=null
+      __streams.errors.partition=-1
+      __streams.errors.offset=-1
+    "#);
 }
 
 #[test]
@@ -168,7 +189,12 @@ fn a_record_is_shown_though_the_next_ones_are_read_already() {
     harness.feed("in", 4, &[("e", "good", 5)]).unwrap();
     harness.feed("in", 5, &[("f", "bad", 6)]).unwrap();
     assert_eq!(harness.task.process(100, at(0)).unwrap(), 6);
-    insta::assert_snapshot!(note.take(), @"");
+    insta::assert_snapshot!(note.take(), @"
+    fail in-0@0 t1 a=bad [] -> None: bad record
+    fail in-0@2 t3 c=bad [] -> None: bad record
+    fail in-0@3 t4 d=bad [] -> None: bad record
+    fail in-0@5 t6 f=bad [] -> None: bad record
+    ");
 }
 
 #[test]
@@ -176,21 +202,22 @@ fn a_response_that_fails_is_written_before_the_task_ends() {
     struct Give;
     impl ProcessingHandler for Give {
         fn handle(&self, _: &ErrorContext<'_>, _: &(dyn Error + 'static)) -> ErrorResponse {
-            let response = ErrorResponse::fail().with_dead_letters([DeadLetter::to("first"), DeadLetter::to("second")]);
+            let letters = ["first", "second"].map(|topic| DeadLetter { timestamp: Some(0), ..DeadLetter::to(topic) });
+            let response = ErrorResponse::fail().with_dead_letters(letters);
             assert_eq!((response.result(), response.dead_letters().len()), (ErrorResult::Fail, 2));
             response
         }
     }
-    let driver =
-        TopologyTestDriver::starting_at(&topology(), StreamsConfig::new("app").with_processing_handler(Give), 0)
-            .unwrap();
-    let input = driver.input_topic::<String, String>("in");
-    input.pipe_at("k".to_owned(), "bad".to_owned(), 0).unwrap_err();
-    assert_eq!(driver.produced_topic_names(), ["first", "second"]);
+    let config = StreamsConfig::new("app").with_processing_handler(Give);
+    let mut harness = Harness::new(&topology(), config, &["in"]);
+    harness.feed("in", 0, &[("k", "bad", 0)]).unwrap();
+    harness.task.process(1, at(0)).unwrap_err();
+    let sent = harness.collector.borrow().sent.iter().map(|(topic, ..)| topic.clone()).collect::<Vec<_>>();
+    assert_eq!(sent, ["first", "second"]);
 }
 
 #[test]
-fn an_update_that_waited_in_a_cache_has_no_raw_record() {
+fn of_updates_that_waited_in_a_cache_only_the_last_record_is_shown() {
     let note = Note::default();
     let mut topology = Topology::new();
     topology.add_source("words", SourceOptions::<String, String>::default(), ["words"]).unwrap();
@@ -205,5 +232,8 @@ fn an_update_that_waited_in_a_cache_has_no_raw_record() {
     harness.feed("words", 0, &[("a", "x", 1), ("b", "y", 2)]).unwrap();
     harness.task.process(100, at(0)).unwrap();
     harness.commit();
-    insta::assert_snapshot!(note.take(), @"");
+    insta::assert_snapshot!(note.take(), @"
+    fail words-0@0 t1 null=null [] -> None: no
+    fail words-0@1 t2 b=y [] -> None: no
+    ");
 }
