@@ -1,4 +1,4 @@
-//! Holding a running application, ending it within a time, and clearing its local state.
+//! Holding a running application, adding and removing its threads, ending it within a time, and clearing its local state.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -102,4 +102,56 @@ fn local_state_is_cleared_only_of_what_does_not_run() {
     assert_eq!(count(&app, "a"), 1, "restored from the changelog");
     app.close().unwrap();
     broker.shutdown().unwrap();
+}
+
+#[test]
+fn threads_are_added_and_removed_while_the_application_runs() {
+    let broker = Embedded::temporary().unwrap();
+    for topic in ["in", "out"] {
+        broker.create_topic(topic, 4).unwrap();
+    }
+    let app = setup(&broker).start().unwrap();
+    let keys = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let send_all = || keys.iter().for_each(|key| send(&broker, key));
+    let tasks = || -> Vec<usize> { app.threads().iter().map(|thread| thread.active_tasks.len()).collect() };
+    let total = |app: &Streams| -> i64 { keys.iter().map(|key| count(app, key)).sum() };
+    send_all();
+    app.wait_until_caught_up().unwrap();
+    assert_eq!(tasks(), [4]);
+    let thread = app.threads().remove(0);
+    assert!(thread.name.ends_with("-StreamThread-1"), "{}", thread.name);
+    let committed: i64 = thread.active_tasks.iter().flat_map(|task| task.committed_offsets.values()).sum();
+    let ends: i64 = thread.active_tasks.iter().flat_map(|task| task.end_offsets.values()).sum();
+    assert_eq!((committed, ends), (8, 8));
+
+    let added = app.add_stream_thread().unwrap().unwrap();
+    assert!(added.ends_with("-StreamThread-2"), "{added}");
+    wait_until(|| tasks() == [2, 2]);
+    send_all();
+    app.wait_until_caught_up().unwrap();
+    assert_eq!(total(&app), 16);
+
+    assert_eq!(app.remove_stream_thread().unwrap(), Some(added));
+    wait_until(|| tasks() == [4]);
+    send_all();
+    app.wait_until_caught_up().unwrap();
+    assert_eq!(total(&app), 24);
+
+    app.remove_stream_thread_within(PATIENCE).unwrap().unwrap();
+    assert_eq!(app.remove_stream_thread().unwrap(), None, "there is none left");
+    assert_eq!(tasks(), [0; 0]);
+    assert!(app.add_stream_thread().unwrap().unwrap().ends_with("-StreamThread-1"), "numbers are used again");
+    wait_until(|| tasks() == [4]);
+    send_all();
+    app.wait_until_caught_up().unwrap();
+    assert_eq!(total(&app), 32);
+    app.close().unwrap();
+    broker.shutdown().unwrap();
+}
+
+/// Asks until it holds; each time threads answer between two rounds. What never holds ends with the time of the test.
+fn wait_until(mut holds: impl FnMut() -> bool) {
+    while !holds() {
+        std::thread::yield_now();
+    }
 }

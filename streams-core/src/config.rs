@@ -12,6 +12,7 @@ use self::settings::invalid;
 use crate::error::StreamsError;
 use crate::processor::extractor::DefaultExtractor;
 use crate::processor::handlers::{DeserializationHandler, LogAndContinue, ProcessingHandler, ProductionHandler};
+use crate::processor::wrapper::ProcessorWrapper;
 use crate::runtime::check_client_setting;
 use crate::store::Storage;
 use crate::task::shared::Handlers;
@@ -58,6 +59,7 @@ pub struct StreamsConfig {
     values: Arc<BTreeMap<String, String>>,
     topic_defaults: Arc<BTreeMap<String, String>>,
     handlers: Handlers,
+    processor_wrapper: Option<Arc<dyn ProcessorWrapper>>,
 }
 
 impl fmt::Debug for StreamsConfig {
@@ -70,7 +72,12 @@ impl StreamsConfig {
     /// The defaults, for an application of that id: the name of its consumer group and the prefix of its topics.
     pub fn new(application_id: impl Into<String>) -> Self {
         let values = BTreeMap::from([("application.id".to_owned(), application_id.into())]);
-        Self { values: Arc::new(values), topic_defaults: Arc::default(), handlers: Handlers::default() }
+        Self {
+            values: Arc::new(values),
+            topic_defaults: Arc::default(),
+            handlers: Handlers::default(),
+            processor_wrapper: None,
+        }
     }
 
     /// From settings by name, as a properties file has them.
@@ -163,6 +170,18 @@ impl StreamsConfig {
     pub fn with_production_handler(mut self, handler: impl ProductionHandler + 'static) -> Self {
         self.handlers.production = Arc::new(handler);
         self
+    }
+
+    /// With that wrapper around every processor: Kafka Streams' `processor.wrapper.class`.
+    #[must_use]
+    pub fn with_processor_wrapper(mut self, wrapper: impl ProcessorWrapper + 'static) -> Self {
+        self.processor_wrapper = Some(Arc::new(wrapper));
+        self
+    }
+
+    /// What is around every processor.
+    pub fn processor_wrapper(&self) -> Option<&Arc<dyn ProcessorWrapper>> {
+        self.processor_wrapper.as_ref()
     }
 
     /// The exception handlers.
@@ -294,6 +313,27 @@ impl StreamsConfig {
     /// `state.cleanup.delay.ms`: for how long the local state of a task that is not here is kept.
     pub fn state_cleanup_delay_ms(&self) -> i64 {
         self.number("state.cleanup.delay.ms")
+    }
+
+    /// `state.cleanup.dir.max.age.ms`: at the start, local state that was not written for so long is removed; `None` keeps all.
+    pub fn state_cleanup_dir_max_age_ms(&self) -> Option<i64> {
+        Some(self.number("state.cleanup.dir.max.age.ms")).filter(|age| *age >= 0)
+    }
+
+    /// `log.summary.interval.ms`: how often a stream thread logs how much it has done; `None` for never.
+    pub fn log_summary_interval_ms(&self) -> Option<i64> {
+        Some(self.number("log.summary.interval.ms")).filter(|interval| *interval > 0)
+    }
+
+    /// `task.timeout.ms`: for how long a task repeats what brokers do not answer before its thread fails; with 0 it does not.
+    pub fn task_timeout_ms(&self) -> i64 {
+        self.number("task.timeout.ms")
+    }
+
+    /// `processing.exception.handler.global.enabled`: whether errors of processors of global stores go to the processing handler, too. A
+    /// store then leaves out what the handler drops; dead letters are not written there. By default such errors are fatal.
+    pub fn handles_global_errors(&self) -> bool {
+        self.get("processing.exception.handler.global.enabled").is_some_and(|text| text.eq_ignore_ascii_case("true"))
     }
 
     /// `max.task.idle.ms`.

@@ -9,12 +9,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use base::Timestamp;
+use protocol::record::Headers;
 
 use crate::error::{BoxError, ErrorKind, StreamsError};
 use crate::processor::api::Processor;
 use crate::processor::context::ProcessorContext;
 use crate::processor::handlers::ErrorResult;
 use crate::processor::punctuation::ScheduleId;
+use crate::processor::wrapper::{Next, ProcessorCall, ProcessorWrapper};
 use crate::record::Record;
 use crate::task::dead_letters::Failure;
 use crate::task::shared::TaskShared;
@@ -107,6 +109,7 @@ pub(crate) struct ProcessorNode<P, KOut, VOut> {
     task: Rc<TaskShared>,
     /// Whether stores read the record context while this node works.
     stateful: bool,
+    wrapper: Option<Arc<dyn ProcessorWrapper>>,
     inner: RefCell<Inner<P, KOut, VOut>>,
 }
 
@@ -116,6 +119,7 @@ impl<P, KOut, VOut> ProcessorNode<P, KOut, VOut> {
             name: context.name().into(),
             task: Rc::clone(context.shared()),
             stateful,
+            wrapper: context.shared().processor_wrapper().cloned(),
             inner: RefCell::new(Inner { processor, context }),
         }
     }
@@ -130,6 +134,30 @@ impl<P, KOut, VOut> ProcessorNode<P, KOut, VOut> {
     fn reentered(&self) -> BoxError {
         let message = "the node was called while it was at work: stores or processors form a cycle";
         StreamsError::new(ErrorKind::IllegalState, message).in_processor(&self.name).into()
+    }
+}
+
+impl<P, KOut, VOut> ProcessorNode<P, KOut, VOut> {
+    /// Calls the processor, by way of what stands around it. Without a wrapper that costs a comparison.
+    #[inline]
+    fn call<KIn, VIn>(
+        &self,
+        processor: &mut P,
+        record: Record<KIn, VIn>,
+        context: &mut ProcessorContext<KOut, VOut>,
+    ) -> Result<(), BoxError>
+    where
+        P: Processor<KIn, VIn, KOut, VOut>,
+    {
+        let Some(wrapper) = &self.wrapper else { return processor.process(record, context) };
+        let (timestamp, headers) = (record.timestamp, record.headers.clone());
+        let mut record = Some(record);
+        let mut next = || record.take().map_or(Ok(()), |record| processor.process(record, context));
+        wrapper.process(&self.call_at(timestamp, &headers), Next::new(&mut next))
+    }
+
+    fn call_at<'a>(&'a self, timestamp: Timestamp, headers: &'a Headers) -> ProcessorCall<'a> {
+        ProcessorCall { task: self.task.id(), node: &self.name, timestamp, headers }
     }
 }
 
@@ -171,11 +199,11 @@ where
         let before = self.task.enter(record.timestamp);
         let result = if self.stateful {
             let headers = self.task.replace_headers(record.headers.clone());
-            let result = processor.process(record, context);
+            let result = self.call(processor, record, context);
             self.task.replace_headers(headers);
             result
         } else {
-            processor.process(record, context)
+            self.call(processor, record, context)
         };
         self.task.enter(before);
         match result {
@@ -205,7 +233,12 @@ where
         let node = &*self.node;
         let mut inner = node.inner.borrow_mut();
         let Inner { processor, context } = &mut *inner;
-        processor.init(context).map_err(|error| {
+        let mut init = || processor.init(context);
+        let initialized = match &node.wrapper {
+            None => init(),
+            Some(wrapper) => wrapper.init(node.task.id(), &node.name, Next::new(&mut init)),
+        };
+        initialized.map_err(|error| {
             StreamsError::from_box(ErrorKind::Processing, error).in_processor(&node.name).in_task(node.task.id())
         })
     }
@@ -214,7 +247,13 @@ where
         let node = &*self.node;
         let mut inner = node.inner.borrow_mut();
         let Inner { processor, context } = &mut *inner;
-        let result = processor.punctuate(schedule, timestamp, context);
+        let mut punctuate = || processor.punctuate(schedule, timestamp, context);
+        let result = match &node.wrapper {
+            None => punctuate(),
+            Some(wrapper) => {
+                wrapper.punctuate(&node.call_at(timestamp, &Headers::default()), Next::new(&mut punctuate))
+            }
+        };
         drop(inner);
         result.or_else(|error| node.failed(error)).map_err(|error| StreamsError::from_box(ErrorKind::Processing, error))
     }
@@ -222,6 +261,9 @@ where
     fn close(&self) {
         // A node that is at work while the task closes has failed in the middle; it is dropped as it is.
         if let Ok(mut inner) = self.node.inner.try_borrow_mut() {
+            if let Some(wrapper) = &self.node.wrapper {
+                wrapper.close(self.node.task.id(), &self.node.name);
+            }
             inner.processor.close();
         }
     }

@@ -1,6 +1,6 @@
 //! The Processor API: what user code implements ([`api`]), what it is handed ([`context`]), how nodes are joined
 //! ([`chain`]), schedules ([`punctuation`]), processors that keep the key ([`fixed_key`]), timestamps of source records ([`extractor`]) and what happens to errors
-//! ([`handlers`]).
+//! ([`handlers`]), and what stands around all processors ([`wrapper`]).
 
 pub mod api;
 pub mod chain;
@@ -9,6 +9,7 @@ pub mod extractor;
 pub mod fixed_key;
 pub mod handlers;
 pub mod punctuation;
+pub mod wrapper;
 
 pub use api::{Processor, ProcessorSupplier, WithStores};
 pub use chain::{Children, Receive};
@@ -23,3 +24,4 @@ pub use handlers::{
     ProcessingHandler, ProductionHandler,
 };
 pub use punctuation::{PunctuationType, ScheduleId};
+pub use wrapper::{Next, ProcessorCall, ProcessorWrapper};

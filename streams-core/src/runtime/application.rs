@@ -128,10 +128,14 @@ pub struct Hooks {
 
 /// What a stream thread is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ThreadState {
+pub enum ThreadState {
+    /// It has not been in the group yet.
     Starting,
+    /// Tasks are being assigned or restored.
     Rebalancing,
+    /// Processing.
     Running,
+    /// It has ended.
     Dead,
 }
 
@@ -236,18 +240,61 @@ impl Application {
             if let Some(known) = status.threads.get_mut(thread) {
                 *known = state;
             }
-            status.threads.iter().all(|state| matches!(state, ThreadState::Running | ThreadState::Dead))
+            let any_runs = status.threads.contains(&ThreadState::Running);
+            any_runs && status.threads.iter().all(|state| matches!(state, ThreadState::Running | ThreadState::Dead))
         };
         match state {
             ThreadState::Rebalancing => {
                 self.become_state(State::Rebalancing);
             }
-            ThreadState::Running if all_run => {
+            // Also when the one thread is gone that did not run.
+            ThreadState::Running | ThreadState::Dead if all_run => {
                 self.become_state(State::Running);
             }
             _ => {}
         }
         self.changed.notify_all();
+    }
+
+    /// Makes room for one more thread; its number: that of one that has ended, if there is any.
+    pub(crate) fn add_thread(&self) -> usize {
+        let mut status = self.status.lock();
+        let free = status.threads.iter().position(|state| *state == ThreadState::Dead);
+        let index = free.unwrap_or(status.threads.len());
+        match free {
+            Some(free) => status.threads[free] = ThreadState::Starting,
+            None => status.threads.push(ThreadState::Starting),
+        }
+        index
+    }
+
+    /// How many threads share what is set for all of them.
+    pub(crate) fn thread_count(&self) -> usize {
+        self.status.lock().threads.iter().filter(|state| **state != ThreadState::Dead).count().max(1)
+    }
+
+    /// Name of thread `thread`, which the names of its clients begin with.
+    pub(crate) fn thread_name(&self, thread: usize) -> String {
+        format!("{}-StreamThread-{}", self.client.config().client_id, thread + 1)
+    }
+
+    /// What thread `thread` does.
+    pub(crate) fn thread_state(&self, thread: usize) -> ThreadState {
+        self.status.lock().threads.get(thread).copied().unwrap_or(ThreadState::Dead)
+    }
+
+    /// Waits until thread `thread` has ended, or the time is over; whether it has.
+    pub(crate) fn wait_for_thread_end(&self, thread: usize, timeout: Option<std::time::Duration>) -> bool {
+        let mut status = self.status.lock();
+        let is_alive =
+            |status: &mut Status| status.threads.get(thread).is_some_and(|state| *state != ThreadState::Dead);
+        match timeout {
+            Some(timeout) => !self.changed.wait_while_for(&mut status, is_alive, timeout).timed_out(),
+            None => {
+                self.changed.wait_while(&mut status, is_alive);
+                true
+            }
+        }
     }
 
     pub(crate) fn all_threads_are_dead(&self) -> bool {

@@ -13,6 +13,7 @@ use client::producer::FlushMark;
 use client::{ClientError, Step};
 
 use super::producer_collector::ProducerCollector;
+use super::stall::Stall;
 use crate::error::{ErrorKind, StreamsError};
 use crate::task::{CommitOffset, Task, TaskId};
 
@@ -20,7 +21,7 @@ enum Stage {
     /// Output is being acknowledged; without a mark while some of it waits for a topic's partitions.
     Flushing { mark: Option<FlushMark>, offsets: Vec<(TopicPartition, OffsetAndMetadata)> },
     /// Offsets are being committed.
-    Offsets { ticket: CommitTicket },
+    Offsets { ticket: CommitTicket, offsets: Vec<(TopicPartition, OffsetAndMetadata)> },
 }
 
 /// A commit under way.
@@ -29,6 +30,7 @@ pub(crate) struct Commit {
     /// What is committed, for whoever acts on it afterwards.
     offsets: Vec<(TopicPartition, Offset)>,
     stage: Stage,
+    stall: Stall,
 }
 
 impl Commit {
@@ -36,6 +38,7 @@ impl Commit {
     pub(crate) fn begin(
         tasks: &mut BTreeMap<TaskId, Task>,
         wanted: impl Fn(&Task) -> bool,
+        stall: Stall,
     ) -> Result<Option<Self>, StreamsError> {
         let mut committing = Vec::new();
         let mut offsets = Vec::new();
@@ -50,7 +53,8 @@ impl Commit {
             return Ok(None);
         }
         let committed = offsets.iter().map(|(partition, commit)| (partition.clone(), commit.offset)).collect();
-        Ok(Some(Self { tasks: committing, offsets: committed, stage: Stage::Flushing { mark: None, offsets } }))
+        let stage = Stage::Flushing { mark: None, offsets };
+        Ok(Some(Self { tasks: committing, offsets: committed, stage, stall }))
     }
 
     /// The offsets that it commits.
@@ -81,10 +85,11 @@ impl Commit {
                 return Ok((false, step));
             }
             drop(collector);
-            let ticket = consumer.commit(std::mem::take(offsets));
-            self.stage = Stage::Offsets { ticket };
+            let offsets = std::mem::take(offsets);
+            let ticket = consumer.commit(offsets.clone());
+            self.stage = Stage::Offsets { ticket, offsets };
         }
-        if let Stage::Offsets { ticket } = &self.stage {
+        if let Stage::Offsets { ticket, offsets } = &mut self.stage {
             // Sends the request, and with the embedded broker takes its answer.
             step = step.and(consumer.step(now, waker));
             match consumer.commit_result(*ticket) {
@@ -93,7 +98,11 @@ impl Commit {
                 Some(Err(error @ (ClientError::Rebalanced(_) | ClientError::Fenced(_)))) => {
                     return Err(StreamsError::caused_by(ErrorKind::TaskMigrated, error));
                 }
-                Some(Err(error)) => return Err(StreamsError::caused_by(ErrorKind::Unavailable, error)),
+                Some(Err(error)) => {
+                    self.stall.failed(error, now)?;
+                    *ticket = consumer.commit(offsets.clone());
+                    return Ok((false, Step { did_work: true, ..step }));
+                }
             }
         }
         for id in &self.tasks {

@@ -12,6 +12,7 @@ use client::Step;
 use client::consumer::{ConsumerCore, OffsetSpec, OffsetsTicket};
 
 use super::application::{Application, RestoreEvent};
+use super::stall::Stall;
 use crate::error::{ErrorKind, StreamsError};
 use crate::task::{Changelog, Task, TaskId};
 
@@ -23,21 +24,47 @@ enum Stage {
 }
 
 /// An offset that is asked for. Each is answered, and asked for again after a passing error, by itself.
-enum Bound {
+struct Bound {
+    spec: OffsetSpec,
+    answer: Answer,
+    stall: Stall,
+}
+
+enum Answer {
     Asked(OffsetsTicket),
     Known(Offset),
 }
 
 impl Bound {
-    fn settle(&mut self, consumer: &mut ConsumerCore) -> Result<Option<Offset>, StreamsError> {
-        if let Self::Asked(ticket) = self {
-            let Some(answer) = consumer.list_offsets_result(*ticket) else { return Ok(None) };
-            let offsets = answer.map_err(unavailable)?;
-            *self = Self::Known(offsets.first().and_then(|(_, found)| found.as_ref()).map_or(0, |found| found.offset));
+    fn ask(consumer: &mut ConsumerCore, partition: &TopicPartition, spec: OffsetSpec, timeout_ms: i64) -> Self {
+        let answer = Answer::Asked(consumer.list_offsets(vec![(partition.clone(), spec)]));
+        Self { spec, answer, stall: Stall::new(timeout_ms) }
+    }
+
+    /// The offset, once it is known. What was not answered in time is asked again, for `task.timeout.ms`.
+    fn settle(
+        &mut self,
+        consumer: &mut ConsumerCore,
+        partition: &TopicPartition,
+        now: Now,
+    ) -> Result<Option<Offset>, StreamsError> {
+        if let Answer::Asked(ticket) = &mut self.answer {
+            match consumer.list_offsets_result(*ticket) {
+                None => return Ok(None),
+                Some(Err(error)) => {
+                    self.stall.failed(error, now)?;
+                    *ticket = consumer.list_offsets(vec![(partition.clone(), self.spec)]);
+                    return Ok(None);
+                }
+                Some(Ok(offsets)) => {
+                    let found = offsets.first().and_then(|(_, found)| found.as_ref());
+                    self.answer = Answer::Known(found.map_or(0, |found| found.offset));
+                }
+            }
         }
-        match self {
-            Self::Known(offset) => Ok(Some(*offset)),
-            Self::Asked(_) => Ok(None),
+        match self.answer {
+            Answer::Known(offset) => Ok(Some(offset)),
+            Answer::Asked(_) => Ok(None),
         }
     }
 }
@@ -53,6 +80,8 @@ pub(crate) struct Restorer {
     application: Arc<Application>,
     consumer: ConsumerCore,
     under_way: BTreeMap<TopicPartition, Restoring>,
+    /// Of reading.
+    stall: Stall,
 }
 
 fn unavailable(error: client::ClientError) -> StreamsError {
@@ -61,14 +90,16 @@ fn unavailable(error: client::ClientError) -> StreamsError {
 
 impl Restorer {
     pub(crate) fn new(application: Arc<Application>, consumer: ConsumerCore) -> Self {
-        Self { application, consumer, under_way: BTreeMap::new() }
+        let stall = Stall::new(application.built.config().task_timeout_ms());
+        Self { application, consumer, under_way: BTreeMap::new(), stall }
     }
 
     /// Begins to restore all stores of `task`.
     pub(crate) fn add(&mut self, task: &Task) -> Result<(), StreamsError> {
         for changelog in task.changelogs()? {
             let partition = changelog.partition.clone();
-            let mut ask = |spec| Bound::Asked(self.consumer.list_offsets(vec![(partition.clone(), spec)]));
+            let timeout_ms = self.application.built.config().task_timeout_ms();
+            let mut ask = |spec| Bound::ask(&mut self.consumer, &partition, spec, timeout_ms);
             let (earliest, latest) = (ask(OffsetSpec::Earliest), ask(OffsetSpec::Latest));
             let restoring = Restoring { task: task.id(), changelog, stage: Stage::Bounds { earliest, latest } };
             self.under_way.insert(partition, restoring);
@@ -110,22 +141,28 @@ impl Restorer {
         }
         let mut step = self.consumer.step(now, waker);
         if let Some(error) = self.consumer.take_error() {
-            return Err(unavailable(error));
+            self.stall.failed(error, now)?;
         }
         // Events are not of interest here: there is no group, and positions are set by hand.
         let _ = self.consumer.take_events();
-        step.did_work |= self.settle_bounds(tasks)?;
-        step.did_work |= self.apply(tasks)?;
+        step.did_work |= self.settle_bounds(tasks, now)?;
+        if self.apply(tasks)? {
+            self.stall.answered();
+            step.did_work = true;
+        }
         Ok(step)
     }
 
     /// Turns answered questions for start and end into reading.
-    fn settle_bounds(&mut self, tasks: &mut BTreeMap<TaskId, Task>) -> Result<bool, StreamsError> {
+    fn settle_bounds(&mut self, tasks: &mut BTreeMap<TaskId, Task>, now: Now) -> Result<bool, StreamsError> {
         let mut begun = Vec::new();
         let mut done = Vec::new();
         for (partition, restoring) in &mut self.under_way {
             let Stage::Bounds { earliest, latest } = &mut restoring.stage else { continue };
-            let bounds = (earliest.settle(&mut self.consumer)?, latest.settle(&mut self.consumer)?);
+            let bounds = (
+                earliest.settle(&mut self.consumer, partition, now)?,
+                latest.settle(&mut self.consumer, partition, now)?,
+            );
             let (Some(earliest), Some(end)) = bounds else { continue };
             let Some(task) = tasks.get_mut(&restoring.task) else { continue };
             let start = match restoring.changelog.start {

@@ -130,6 +130,25 @@ impl StateDirectory {
         Ok(self.folders.remove_unused(&*self.files, &self.path, present, delay_ms, now))
     }
 
+    /// Removes the folders of tasks in which nothing was written since `age_ms` before `now`; at the start, when none is in use.
+    ///
+    /// # Errors
+    /// `Store`, naming a folder that cannot be read or removed.
+    pub(super) fn remove_older(&self, age_ms: i64, now: Now) -> Result<(), StreamsError> {
+        for task in self.tasks_with_state()? {
+            let folder = self.task_path(task);
+            let failed = |error: std::io::Error| {
+                StreamsError::new(ErrorKind::Store, format!("cannot remove old state in {}: {error}", folder.display()))
+            };
+            if now.wall_ms.saturating_sub(last_written(&*self.files, &folder).map_err(failed)?) <= age_ms {
+                continue;
+            }
+            self.files.remove_dir_all(&folder).map_err(failed)?;
+            tracing::info!(%task, "state that was not written for {age_ms} ms was removed");
+        }
+        Ok(())
+    }
+
     /// Removes the folders of all tasks and of the global stores.
     ///
     /// # Errors
@@ -213,6 +232,17 @@ impl StateDirectory {
     }
 }
 
+/// When anything in `folder` was last written, on the wall clock.
+fn last_written(files: &dyn Files, folder: &Path) -> std::io::Result<i64> {
+    let mut latest = files.metadata(folder)?.modified_ms;
+    for entry in files.list(folder)? {
+        let path = folder.join(&entry.name);
+        let written = if entry.is_dir { last_written(files, &path)? } else { files.metadata(&path)?.modified_ms };
+        latest = latest.max(written);
+    }
+    Ok(latest)
+}
+
 fn read_process_id(files: &dyn Files, path: &Path) -> Option<[u8; 16]> {
     let text = files.read(path).ok()?;
     let value: serde_json::Value = serde_json::from_slice(&text).ok()?;
@@ -267,6 +297,24 @@ mod tests {
         }
         let tasks: Vec<String> = directory.tasks_with_state().unwrap().iter().map(TaskId::to_string).collect();
         assert_eq!(tasks, ["0_2", "0_10", "1_0"]);
+    }
+
+    #[test]
+    fn state_that_was_not_written_for_long_is_removed_at_the_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = open(directory.path(), 1).unwrap();
+        for task in ["0_0", "0_1"] {
+            std::fs::create_dir_all(state.path().join(task).join("rocksdb")).unwrap();
+            std::fs::write(state.path().join(task).join("rocksdb/data"), "x").unwrap();
+        }
+        let written = last_written(&RealFiles, &state.path().join("0_0")).unwrap();
+        let at = |wall_ms| Now { wall_ms, ticks_ms: 0 };
+        state.remove_older(1_000, at(written + 1_000)).unwrap();
+        assert_eq!(state.tasks_with_state().unwrap().len(), 2);
+        // One of them is written later, below folders that are not.
+        RealFiles.set_modified(&state.path().join("0_1/rocksdb/data"), written + 60_000).unwrap();
+        state.remove_older(1_000, at(written + 60_500)).unwrap();
+        assert_eq!(state.tasks_with_state().unwrap(), [TaskId::new(0, 1)]);
     }
 
     #[test]

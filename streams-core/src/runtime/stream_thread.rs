@@ -27,7 +27,9 @@ use super::client_settings;
 use super::commit::Commit;
 use super::producer_collector::ProducerCollector;
 use super::purge::Purge;
+use super::summary::Summary;
 use super::task_manager::TaskManager;
+use super::thread_metadata::ThreadMetadata;
 use crate::error::{ErrorKind, StreamsError};
 
 /// Records that each task processes before the thread looks at its clients again.
@@ -61,6 +63,7 @@ enum Phase {
 pub struct StreamThread {
     application: Arc<Application>,
     index: usize,
+    name: String,
     consumer: ConsumerCore,
     collector: Rc<RefCell<ProducerCollector>>,
     tasks: TaskManager,
@@ -70,6 +73,7 @@ pub struct StreamThread {
     last_commit_ticks_ms: i64,
     purge: Purge,
     processed: Counter,
+    summary: Summary,
     commit_interval_ms: i64,
     cleanup_delay_ms: i64,
     next_cleanup_ticks_ms: i64,
@@ -87,7 +91,7 @@ impl StreamThread {
     pub fn new(application: Arc<Application>, index: usize) -> Result<Self, StreamsError> {
         let config = application.built.config().clone();
         let client = application.client.clone();
-        let name = format!("{}-StreamThread-{}", client.config().client_id, index + 1);
+        let name = application.thread_name(index);
         let collector = ProducerCollector::new(&client, client_settings::producer(&config, &name)?)?;
         let collector = Rc::new(RefCell::new(collector));
         let bad_config = |error| StreamsError::caused_by(ErrorKind::Config, error);
@@ -102,16 +106,11 @@ impl StreamThread {
         consumer.tell_member_id_first();
         let topics = application.built.subscription().into_iter().map(Into::into);
         consumer.subscribe(topics, vec![Box::new(assignor)]).map_err(bad_config)?;
-        let threads = config.num_stream_threads();
         let processed = application.metrics.counter("stream-thread-metrics", "process-total", &[("thread-id", &name)]);
-        let tasks = TaskManager::new(
-            Arc::clone(&application),
-            Rc::clone(&collector),
-            restore,
-            config.cache_max_bytes() / threads,
-        );
+        let tasks = TaskManager::new(Arc::clone(&application), Rc::clone(&collector), restore);
         Ok(Self {
             index,
+            name,
             consumer,
             collector,
             tasks,
@@ -121,6 +120,7 @@ impl StreamThread {
             last_commit_ticks_ms: client.now().ticks_ms,
             purge: Purge::new(&application.admin, &application.built),
             processed,
+            summary: Summary::new(config.log_summary_interval_ms(), client.now()),
             commit_interval_ms: config.commit_interval_ms(),
             cleanup_delay_ms: config.state_cleanup_delay_ms(),
             next_cleanup_ticks_ms: client.now().ticks_ms,
@@ -133,6 +133,19 @@ impl StreamThread {
     /// The tasks it has, for queries.
     pub fn tasks(&self) -> &TaskManager {
         &self.tasks
+    }
+
+    /// What it does, as data.
+    pub fn metadata(&self) -> ThreadMetadata {
+        ThreadMetadata {
+            name: self.name.clone(),
+            state: self.application.thread_state(self.index),
+            active_tasks: self.tasks.metadata(&self.consumer),
+            consumer_client_id: format!("{}-consumer", self.name),
+            restore_consumer_client_id: format!("{}-restore-consumer", self.name),
+            producer_client_id: format!("{}-producer", self.name),
+            admin_client_id: format!("{}-admin", self.application.client.config().client_id),
+        }
     }
 
     /// Asks for a clean close; go on stepping until [`StreamThread::is_closed`].
@@ -184,16 +197,21 @@ impl StreamThread {
             Phase::Closed => return Ok(Step::IDLE),
         }
         step.did_work |= self.take_events(now, waker)?;
+        self.tasks.share_memory();
         let is_paused = self.application.is_paused();
         if !is_paused {
             step = step.and(self.tasks.step_restoration(&mut self.consumer, now, waker)?);
         }
         step.did_work |= self.tasks.take_fetched(&mut self.consumer, now)?;
-        let mut processed = 0;
+        let (mut processed, mut punctuations) = (0, 0);
         if !is_paused {
             processed = self.process_round(now)?;
-            step.did_work |= processed > 0;
-            step.did_work |= self.tasks.punctuate(now)? > 0;
+            punctuations = self.tasks.punctuate(now)?;
+            step.did_work |= processed + punctuations > 0;
+        }
+        self.summary.add(processed, punctuations);
+        if let Some(done) = self.summary.take(now) {
+            tracing::info!(thread = self.index + 1, "{done}");
         }
         step.did_work |= self.commit_if_due(processed, now, waker)?;
         let sent = self.collector.borrow_mut().step(now, waker)?;
@@ -304,8 +322,12 @@ impl StreamThread {
     fn begin_commit(&mut self, reason: CommitReason, now: Now, waker: &Waker) -> Result<(), StreamsError> {
         self.collector.borrow_mut().set_now(now);
         let commit = match &reason {
-            CommitReason::Revocation(partitions) => self.tasks.begin_commit(Some(partitions))?,
-            CommitReason::Interval | CommitReason::Close => self.tasks.begin_commit(None)?,
+            CommitReason::Interval => {
+                self.tasks.begin_commit(None, self.application.built.config().task_timeout_ms())?
+            }
+            // Whoever waits for these does not wait for long.
+            CommitReason::Revocation(partitions) => self.tasks.begin_commit(Some(partitions), 0)?,
+            CommitReason::Close => self.tasks.begin_commit(None, 0)?,
         };
         match commit {
             Some(commit) => {
@@ -335,6 +357,7 @@ impl StreamThread {
             return Ok(step);
         }
         self.application.committed();
+        self.summary.committed();
         self.purge.committed(commit.offsets(), now);
         self.committed(reason)?;
         Ok(Step { did_work: true, ..step })

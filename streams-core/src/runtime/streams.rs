@@ -1,6 +1,6 @@
-//! [`Streams`]: an application running on OS threads. A driver: the only file of the runtime that starts threads and waits.
+//! [`Streams`]: an application running on OS threads. A driver: with `streams/threads.rs`, whose stream threads it starts, the only file of the
+//! runtime that starts threads and waits.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -13,17 +13,15 @@ use base::hash::HashMap;
 use base::metrics::Metrics;
 use client::admin::OffsetSpec;
 use client::{Admin, Client, block_on};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Mutex, RwLock};
 use storage::files::{Files, RealFiles};
 use storage::state::Backend;
 
-use super::application::{Application, Hooks, RestoreEvent, State, ThreadState, UncaughtErrorResponse};
+use super::application::{Application, Hooks, RestoreEvent, State, UncaughtErrorResponse};
 use super::client_settings;
 use super::global_thread;
 use super::setup::set_up;
 use super::state_directory::StateDirectory;
-use super::stream_thread::StreamThread;
-use super::task_manager::TaskManager;
 use crate::config::StreamsConfig;
 use crate::error::{ErrorKind, StreamsError};
 use crate::store::StateStore;
@@ -31,23 +29,14 @@ use crate::topology::{BuiltTopology, Topology};
 
 mod control;
 mod global;
+mod threads;
 
-/// How long a failed thread tries to leave its group before it is given up.
-const LEAVING_MS: i64 = 3_000;
-
-/// Something to be done on a stream thread, between two rounds.
-type Job = Box<dyn FnOnce(&TaskManager) + Send>;
-
-/// One thread as the handle sees it.
-#[derive(Default)]
-struct Lane {
-    jobs: Mutex<VecDeque<Job>>,
-    waker: Mutex<Option<Waker>>,
-}
+use threads::Lane;
 
 struct Shared {
     application: Arc<Application>,
-    lanes: Vec<Lane>,
+    /// The stream threads that have not ended.
+    lanes: RwLock<Vec<Arc<Lane>>>,
     closing: AtomicBool,
     /// Stream threads at work: global stores are kept until there is none.
     working: AtomicUsize,
@@ -153,6 +142,9 @@ impl StreamsBuilder {
         let mut rng = self.client.fork_rng();
         let directory =
             StateDirectory::open(self.files, &self.config.state_dir(), self.config.application_id(), &mut rng)?;
+        if let Some(age_ms) = self.config.state_cleanup_dir_max_age_ms() {
+            directory.remove_older(age_ms, self.client.now())?;
+        }
         let backend = self.backend.unwrap_or_else(default_backend);
         let process_id = directory.process_id();
         let client = client_settings::threads(&self.config, &self.client, process_id)?;
@@ -185,7 +177,7 @@ fn default_backend() -> Backend {
 /// A running application. Dropping it closes it cleanly.
 pub struct Streams {
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
     /// Another thread waits for those of the application.
     is_closed_elsewhere: bool,
 }
@@ -214,37 +206,26 @@ impl Streams {
 
     fn run(application: Arc<Application>) -> Result<Self, StreamsError> {
         let count = application.built.config().num_stream_threads();
-        let lanes = (0..count).map(|_| Lane::default()).collect();
         let bounds = block_on(global_thread::bounds(&application))?;
         let shared = Arc::new(Shared {
             application,
-            lanes,
+            lanes: RwLock::default(),
             closing: AtomicBool::new(false),
             working: AtomicUsize::new(0),
             global_waker: Mutex::default(),
         });
         shared.application.become_state(State::Rebalancing);
-        let mut streams = Self { shared, threads: Vec::new(), is_closed_elsewhere: false };
+        let streams = Self { shared, threads: Mutex::default(), is_closed_elsewhere: false };
         if streams.shared.application.built.subtopologies().iter().any(|sub| sub.is_global) {
             let (shared, (tell, told)) = (Arc::clone(&streams.shared), mpsc::channel());
             let name = format!("{}-global", shared.application.built.config().application_id());
             let drive = move || global::drive_global(&shared, &bounds, tell);
             let thread = std::thread::Builder::new().name(name).spawn(drive);
-            streams.threads.push(thread.map_err(|error| not_started(&error))?);
+            streams.threads.lock().push(thread.map_err(|error| not_started(&error))?);
             streams.wait_for_global_stores(&told)?;
         }
         for index in 0..count {
-            let shared = Arc::clone(&streams.shared);
-            let name = format!("{}-{}", shared.application.built.config().application_id(), index + 1);
-            streams.shared.working.fetch_add(1, Ordering::AcqRel);
-            let spawned = std::thread::Builder::new().name(name).spawn(move || drive(&shared, index));
-            match spawned {
-                Ok(thread) => streams.threads.push(thread),
-                Err(error) => {
-                    streams.shared.working.fetch_sub(1, Ordering::AcqRel);
-                    return Err(not_started(&error));
-                }
-            }
+            streams.start_thread(index)?;
         }
         Ok(streams)
     }
@@ -329,26 +310,13 @@ impl Streams {
         name: &str,
         read: impl Fn(&S) -> R + Clone + Send + 'static,
     ) -> Result<Vec<R>, StreamsError> {
-        let answers: Answers<R> = Arc::default();
-        let expected = self.shared.lanes.len();
-        for lane in &self.shared.lanes {
-            let (answers, read, name) = (Arc::clone(&answers), read.clone(), name.to_owned());
-            // Answers also when the job is dropped unrun, because its thread has ended.
-            let mut answer = Answer { answers, found: None };
-            lane.jobs.lock().push_back(Box::new(move |tasks| {
-                let stores = tasks.tasks().filter_map(|task| task.store::<S>(&name));
-                let answer = &mut answer;
-                answer.found = Some(stores.map(|store| read(&store)).collect());
-            }));
-            if let Some(waker) = &*lane.waker.lock() {
-                waker.wake_by_ref();
-            }
-        }
-        let (answered, changed) = &*answers;
-        let mut answered = answered.lock();
-        changed.wait_while(&mut answered, |answered| answered.len() < expected);
+        let store_name = name.to_owned();
+        let answered = self.ask_threads(move |thread| {
+            let stores = thread.tasks().tasks().filter_map(|task| task.store::<S>(&store_name));
+            stores.map(|store| read(&store)).collect::<Vec<R>>()
+        });
         let complete = answered.iter().all(Option::is_some);
-        let results: Vec<R> = answered.drain(..).flatten().flatten().collect();
+        let results: Vec<R> = answered.into_iter().flatten().flatten().collect();
         if results.is_empty() || !complete {
             let message = format!(
                 "no running task here has a store {name} of type {}: check the name, and that the application is RUNNING",
@@ -374,7 +342,8 @@ impl Streams {
     fn shut_down(&mut self) {
         self.shared.application.become_state(State::PendingShutdown);
         self.shared.begin_close();
-        for thread in self.threads.drain(..) {
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads {
             // A thread that panicked has told so; there is nothing to add.
             let _ = thread.join();
         }
@@ -387,22 +356,6 @@ impl Drop for Streams {
         if !self.is_closed_elsewhere {
             self.shut_down();
         }
-    }
-}
-
-/// What threads answered to [`Streams::with_store`]: one entry each, `None` of those that ended.
-type Answers<R> = Arc<(Mutex<Vec<Option<Vec<R>>>>, Condvar)>;
-
-/// The answer of one thread to [`Streams::with_store`], given when dropped.
-struct Answer<R> {
-    answers: Answers<R>,
-    found: Option<Vec<R>>,
-}
-
-impl<R> Drop for Answer<R> {
-    fn drop(&mut self) {
-        self.answers.0.lock().push(self.found.take());
-        self.answers.1.notify_all();
     }
 }
 
@@ -455,11 +408,7 @@ impl Shared {
 
     /// Wakes every stream thread.
     fn wake(&self) {
-        for lane in &self.lanes {
-            if let Some(waker) = &*lane.waker.lock() {
-                waker.wake_by_ref();
-            }
-        }
+        self.lanes.read().iter().for_each(|lane| lane.wake());
     }
 }
 
@@ -467,80 +416,9 @@ fn not_started(error: &std::io::Error) -> StreamsError {
     StreamsError::new(ErrorKind::Unavailable, format!("a stream thread could not be started: {error}"))
 }
 
-/// What one OS thread does: builds stream threads, one after another if they are replaced, and runs them to their end.
-fn drive(shared: &Arc<Shared>, index: usize) {
-    let unpark = Unpark::this_thread();
-    let waker = Waker::from(Arc::clone(&unpark));
-    *shared.lanes[index].waker.lock() = Some(waker.clone());
-    loop {
-        // A panic in a processor ends this thread as an error does, and is told in the same ways.
-        let run = std::panic::AssertUnwindSafe(|| run_to_end(shared, index, &unpark, &waker));
-        let ended = std::panic::catch_unwind(run).unwrap_or_else(|panic| Err(panicked(&*panic)));
-        let Err(error) = ended else { break };
-        tracing::error!(
-            application = shared.application.built.config().application_id(),
-            thread = index + 1,
-            "{error}"
-        );
-        let error = Arc::new(error);
-        let response = match &shared.application.hooks.uncaught {
-            Some(handler) => handler(&error),
-            None => UncaughtErrorResponse::ShutdownClient,
-        };
-        let closing = shared.closing.load(Ordering::Acquire);
-        if response == UncaughtErrorResponse::ReplaceThread && !closing {
-            continue;
-        }
-        shared.application.keep_error(&error);
-        shared.application.become_state(State::PendingError);
-        shared.begin_close();
-        break;
-    }
-    shared.working.fetch_sub(1, Ordering::AcqRel);
-    shared.wake_global();
-    shared.application.set_thread_state(index, ThreadState::Dead);
-    *shared.lanes[index].waker.lock() = None;
-    shared.lanes[index].jobs.lock().clear();
-    if shared.application.all_threads_are_dead() {
-        // Legal only after an error; a clean close is completed by whoever closes.
-        shared.application.become_state(State::Error);
-    }
-}
-
 fn panicked(panic: &(dyn std::any::Any + Send)) -> StreamsError {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     StreamsError::new(ErrorKind::Processing, format!("a stream thread panicked: {}", text.unwrap_or("(no message)")))
-}
-
-fn run_to_end(shared: &Shared, index: usize, unpark: &Unpark, waker: &Waker) -> Result<(), StreamsError> {
-    let application = &shared.application;
-    let longest_ms = application.built.config().poll_ms();
-    let mut thread = StreamThread::new(Arc::clone(application), index)?;
-    while !thread.is_closed() {
-        if shared.closing.load(Ordering::Acquire) {
-            thread.begin_close();
-        }
-        run_jobs(&shared.lanes[index], thread.tasks());
-        let now = application.client.now();
-        match thread.step(now, waker) {
-            Ok(step) if step.did_work => {}
-            Ok(step) => {
-                park(unpark, step.next_wake_ticks_ms.map_or(longest_ms, |at| (at - now.ticks_ms).min(longest_ms)))
-            }
-            Err(error) => {
-                leave(shared, thread, unpark, waker);
-                return Err(error);
-            }
-        }
-    }
-    Ok(())
-}
-
-fn run_jobs(lane: &Lane, tasks: &TaskManager) {
-    loop {
-        let Some(job) = lane.jobs.lock().pop_front() else { return };
-        job(tasks);
-    }
 }
 
 /// Waits for a wake-up, for `ms` milliseconds at most.
@@ -548,21 +426,5 @@ fn park(unpark: &Unpark, ms: i64) {
     if !unpark.notified.swap(false, Ordering::AcqRel) {
         std::thread::park_timeout(Duration::from_millis(ms.max(0) as u64));
         unpark.notified.store(false, Ordering::Release);
-    }
-}
-
-/// Lets a failed thread leave its group, so that others need not wait out its session; bounded.
-fn leave(shared: &Shared, mut thread: StreamThread, unpark: &Unpark, waker: &Waker) {
-    thread.abandon();
-    let clock = shared.application.client.clock();
-    let until = clock.now().ticks_ms + LEAVING_MS;
-    while !thread.is_closed() && clock.now().ticks_ms < until {
-        match thread.step(clock.now(), waker) {
-            Ok(step) if step.did_work => {}
-            Ok(step) => {
-                park(unpark, step.next_wake_ticks_ms.map_or(100, |ticks| ticks - clock.now().ticks_ms).min(100))
-            }
-            Err(_) => return,
-        }
     }
 }

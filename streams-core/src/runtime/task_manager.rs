@@ -16,7 +16,9 @@ use super::assignor::tasks_with_partitions;
 use super::commit::Commit;
 use super::producer_collector::ProducerCollector;
 use super::restore::Restorer;
+use super::stall::Stall;
 use super::task_folders::FolderInUse;
+use super::thread_metadata::TaskMetadata;
 use crate::config::StreamsConfig;
 use crate::error::{ErrorKind, StreamsError};
 use crate::store::ThreadCache;
@@ -35,8 +37,8 @@ struct PendingLimits {
 }
 
 impl PendingLimits {
-    fn new(config: &StreamsConfig) -> Self {
-        let of_thread = config.pending_max_bytes() / config.num_stream_threads();
+    fn new(config: &StreamsConfig, threads: usize) -> Self {
+        let of_thread = config.pending_max_bytes() / threads;
         Self { commit_at_bytes: of_thread.max(1), write_at_bytes: (of_thread / 4).max(1) }
     }
 }
@@ -52,10 +54,14 @@ pub struct TaskManager {
     by_partition: HashMap<TopicPartition, TaskId>,
     restorer: Restorer,
     /// Committed offsets being asked for, by task: their metadata holds stream time.
-    committed: BTreeMap<TaskId, CommittedTicket>,
+    committed: BTreeMap<TaskId, (CommittedTicket, Stall)>,
+    /// What the group has last committed of the input partitions, as far as this thread knows.
+    committed_offsets: HashMap<TopicPartition, Offset>,
     paused: BTreeSet<TopicPartition>,
     buffered_max: usize,
     pending: PendingLimits,
+    /// How many threads share caches and pending changes.
+    threads: usize,
     reported: Option<ThreadState>,
 }
 
@@ -77,8 +83,9 @@ impl TaskManager {
         application: Arc<Application>,
         collector: Rc<RefCell<ProducerCollector>>,
         restore_consumer: ConsumerCore,
-        cache_bytes: usize,
     ) -> Self {
+        let threads = application.thread_count();
+        let cache_bytes = application.built.config().cache_max_bytes() / threads;
         let seams = TaskSeams {
             collector: collector.clone(),
             cache: ThreadCache::new(cache_bytes),
@@ -89,7 +96,8 @@ impl TaskManager {
         };
         Self {
             restorer: Restorer::new(Arc::clone(&application), restore_consumer),
-            pending: PendingLimits::new(application.built.config()),
+            pending: PendingLimits::new(application.built.config(), threads),
+            threads,
             buffered_max: application.built.config().buffered_records_per_partition(),
             application,
             collector,
@@ -98,9 +106,40 @@ impl TaskManager {
             folders: BTreeMap::new(),
             by_partition: HashMap::default(),
             committed: BTreeMap::new(),
+            committed_offsets: HashMap::default(),
             paused: BTreeSet::new(),
             reported: None,
         }
+    }
+
+    /// Takes this thread's share of the memory for caches and pending changes, after threads came or went.
+    pub(crate) fn share_memory(&mut self) {
+        let threads = self.application.thread_count();
+        if threads != self.threads {
+            let config = self.application.built.config();
+            self.threads = threads;
+            self.pending = PendingLimits::new(config, threads);
+            self.seams.cache.resize(config.cache_max_bytes() / threads);
+        }
+    }
+
+    /// All tasks, as data.
+    pub(crate) fn metadata(&self, consumer: &ConsumerCore) -> Vec<TaskMetadata> {
+        let max_idle_ms = self.application.built.config().max_task_idle_ms();
+        let metadata = |task: &Task| {
+            let inputs = task.input_partitions();
+            let offsets = |of: &dyn Fn(&TopicPartition) -> Option<Offset>| {
+                inputs.iter().filter_map(|partition| Some((partition.clone(), of(partition)?))).collect()
+            };
+            TaskMetadata {
+                id: task.id(),
+                topic_partitions: inputs.to_vec(),
+                committed_offsets: offsets(&|partition| self.committed_offsets.get(partition).copied()),
+                end_offsets: offsets(&|partition| Some(consumer.position(partition)? + consumer.lag(partition)?)),
+                idling_since: task.idle_deadline().map(|deadline| deadline - max_idle_ms),
+            }
+        };
+        self.tasks.values().map(metadata).collect()
     }
 
     /// Ids of all tasks.
@@ -143,7 +182,8 @@ impl TaskManager {
         let mut task = Task::new(&self.application.built, id, partitions.clone(), self.seams.clone())?;
         task.initialize()?;
         self.restorer.add(&task)?;
-        self.committed.insert(id, consumer.committed(partitions.clone()));
+        let stall = Stall::new(self.application.built.config().task_timeout_ms());
+        self.committed.insert(id, (consumer.committed(partitions.clone()), stall));
         self.by_partition.extend(partitions.into_iter().map(|partition| (partition, id)));
         self.tasks.insert(id, task);
         Ok(())
@@ -170,15 +210,24 @@ impl TaskManager {
             .map(Task::id)
             .collect();
         for id in waiting {
-            let Some(ticket) = self.committed.get(&id) else { continue };
-            let Some(answer) = consumer.committed_result(*ticket) else { continue };
-            self.committed.remove(&id);
-            let committed: Vec<(TopicPartition, CommitMetadata)> = answer
-                .map_err(unavailable)?
-                .into_iter()
-                .filter_map(|(partition, offset)| Some((partition, CommitMetadata::decode(&offset?.metadata))))
-                .collect();
             let Some(task) = self.tasks.get_mut(&id) else { continue };
+            let Some((ticket, stall)) = self.committed.get_mut(&id) else { continue };
+            let offsets = match consumer.committed_result(*ticket) {
+                None => continue,
+                Some(Err(error)) => {
+                    stall.failed(error, now)?;
+                    *ticket = consumer.committed(task.input_partitions().to_vec());
+                    continue;
+                }
+                Some(Ok(offsets)) => offsets,
+            };
+            self.committed.remove(&id);
+            let mut committed = Vec::with_capacity(offsets.len());
+            for (partition, known) in offsets {
+                let Some(known) = known else { continue };
+                committed.push((partition.clone(), CommitMetadata::decode(&known.metadata)));
+                self.committed_offsets.insert(partition, known.offset);
+            }
             task.set_committed_metadata(&committed);
             task.complete_restoration(now)?;
             consumer.resume(task.input_partitions());
@@ -273,16 +322,17 @@ impl TaskManager {
         self.tasks.values().map(Task::pending_bytes).sum()
     }
 
-    /// Begins to commit all tasks, or those that read one of `partitions`.
+    /// Begins to commit all tasks, or those that read one of `partitions`; what passes is tried again for `timeout_ms`.
     pub(crate) fn begin_commit(
         &mut self,
         partitions: Option<&[TopicPartition]>,
+        timeout_ms: i64,
     ) -> Result<Option<Commit>, StreamsError> {
         let wanted = |task: &Task| match partitions {
             None => true,
             Some(partitions) => task.input_partitions().iter().any(|input| partitions.contains(input)),
         };
-        Commit::begin(&mut self.tasks, wanted)
+        Commit::begin(&mut self.tasks, wanted, Stall::new(timeout_ms))
     }
 
     pub(crate) fn step_commit(
@@ -294,6 +344,7 @@ impl TaskManager {
     ) -> Result<(bool, Step), StreamsError> {
         let (done, step) = commit.step(&mut self.tasks, &self.collector, consumer, now, waker)?;
         if done {
+            self.committed_offsets.extend(commit.offsets().iter().cloned());
             self.write_stores_if_due()?;
         }
         Ok((done, step))
@@ -320,6 +371,7 @@ impl TaskManager {
         let task = self.tasks.remove(&id);
         if let Some(task) = &task {
             self.paused.retain(|partition| !task.input_partitions().contains(partition));
+            self.committed_offsets.retain(|partition, _| !task.input_partitions().contains(partition));
         }
         Ok(task)
     }

@@ -20,6 +20,7 @@ use crate::processor::context::RecordMetadata;
 use crate::processor::extractor::DefaultExtractor;
 use crate::processor::handlers::{DeserializationHandler, LogAndFail, ProcessingHandler, ProductionHandler};
 use crate::processor::punctuation::{PunctuationType, ScheduleId, Schedules};
+use crate::processor::wrapper::ProcessorWrapper;
 use crate::store::GlobalStores;
 use crate::task::TaskId;
 use crate::task::dead_letters::RawPlace;
@@ -68,6 +69,7 @@ pub(crate) struct TaskEnvironment {
     pub(crate) handlers: Handlers,
     pub(crate) globals: GlobalStores,
     pub(crate) dead_letter_topic: Option<String>,
+    pub(crate) processor_wrapper: Option<Arc<dyn ProcessorWrapper>>,
     /// Whether it keeps global stores.
     pub(crate) is_global: bool,
     pub(crate) default_extractor: DefaultExtractor,
@@ -163,6 +165,10 @@ impl TaskShared {
 
     pub(crate) fn dead_letter_topic(&self) -> Option<&str> {
         self.environment.dead_letter_topic.as_deref()
+    }
+
+    pub(crate) fn processor_wrapper(&self) -> Option<&Arc<dyn ProcessorWrapper>> {
+        self.environment.processor_wrapper.as_ref()
     }
 
     pub(crate) fn is_global(&self) -> bool {

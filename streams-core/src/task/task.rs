@@ -94,7 +94,7 @@ impl std::fmt::Debug for Task {
 fn shared(built: &BuiltTopology, seams: &TaskSeams, id: TaskId) -> Rc<TaskShared> {
     let mut handlers = built.config().handlers().clone();
     let is_global = built.subtopology(id.subtopology).is_some_and(|sub| sub.is_global);
-    if is_global {
+    if is_global && !built.config().handles_global_errors() {
         // A global store that leaves out updates would differ between processes.
         handlers.processing = Arc::new(LogAndFail);
     }
@@ -107,6 +107,7 @@ fn shared(built: &BuiltTopology, seams: &TaskSeams, id: TaskId) -> Rc<TaskShared
         handlers,
         globals: seams.globals.clone(),
         default_extractor: built.config().default_timestamp_extractor(),
+        processor_wrapper: built.config().processor_wrapper().cloned(),
         is_global,
         // A global store's keeper has no producer.
         dead_letter_topic: built.config().dead_letter_topic().filter(|_| !is_global).map(str::to_owned),

@@ -15,3 +15,4 @@ mod stores;
 mod support;
 mod tasks;
 mod versioned;
+mod wrapper;

@@ -63,9 +63,9 @@ fn every_default_is_allowed_and_what_is_not_used_is_refused() {
             Use::NotBuilt(None) | Use::Elsewhere(_) => assert!(refused(setting.name, "1").contains(setting.name)),
         }
     }
-    let asked = [("task.timeout.ms", "1"), ("bootstrap.servers", "localhost:9092"), ("num.stream.threads", "0")];
+    let asked = [("application.server", "a:1"), ("bootstrap.servers", "localhost:9092"), ("num.stream.threads", "0")];
     insta::assert_snapshot!(asked.map(|(name, value)| refused(name, value)).join("\n"), @"
-    invalid configuration: task.timeout.ms=1 is not built yet: leave it out
+    invalid configuration: application.server=a:1 is not built yet: leave it out
     invalid configuration: bootstrap.servers is not set here: the application uses the Client that it is given: name brokers in Client::connect
     invalid configuration: num.stream.threads must be at least 1, not 0
     ");

@@ -35,7 +35,7 @@ impl Streams {
         let application = Arc::clone(&self.shared.application);
         application.become_state(State::PendingShutdown);
         self.shared.begin_close();
-        let (threads, closing) = (std::mem::take(&mut self.threads), Arc::clone(&application));
+        let (threads, closing) = (std::mem::take(&mut *self.threads.lock()), Arc::clone(&application));
         let (tell, told) = mpsc::channel();
         let wait = move || {
             for thread in threads {
