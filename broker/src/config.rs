@@ -63,8 +63,6 @@ pub struct BrokerConfig {
     pub group_initial_rebalance_delay_ms: i32,
     /// `group.max.size`.
     pub group_max_size: i32,
-    /// `group.consumer.session.timeout.ms`.
-    pub group_consumer_session_timeout_ms: i32,
     /// `offset.metadata.max.bytes`.
     pub offset_metadata_max_bytes: i32,
     /// `offsets.commit.timeout.ms`.
@@ -170,6 +168,7 @@ impl BrokerConfig {
     /// Checks what several properties say together; they are given one by one, so this waits until the broker is opened.
     pub(crate) fn check_together(&self) -> Result<(), BrokerError> {
         crate::effects::check_authorizer(&self.explicit)?;
+        crate::group::consumer::config::check(self)?;
         if (0..i64::from(self.socket_request_max_bytes)).contains(&self.queued_max_request_bytes) {
             return Err(BrokerError::Config(format!(
                 "queued.max.request.bytes={} must not be below socket.request.max.bytes={}, or no request of that size \
@@ -232,7 +231,6 @@ impl BrokerConfig {
             group_max_session_timeout_ms: reader.int("group.max.session.timeout.ms"),
             group_initial_rebalance_delay_ms: reader.int("group.initial.rebalance.delay.ms"),
             group_max_size: reader.int("group.max.size"),
-            group_consumer_session_timeout_ms: reader.int("group.consumer.session.timeout.ms"),
             offset_metadata_max_bytes: reader.int("offset.metadata.max.bytes"),
             offsets_commit_timeout_ms: reader.int("offsets.commit.timeout.ms"),
             offsets_retention_minutes: reader.int("offsets.retention.minutes"),

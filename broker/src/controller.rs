@@ -154,10 +154,13 @@ impl BrokerState {
                 records.push(MetadataRecord::RegisterBroker { broker_id });
                 records.extend(leaderless(image, broker_id));
                 if image.registrations() == 0 && image.features().is_empty() {
-                    let features = [("metadata.version", 30), ("streams.version", 1), ("transaction.version", 2)];
-                    records.extend(
-                        features.map(|(name, level)| MetadataRecord::FeatureLevel { name: name.into(), level }),
-                    );
+                    records.push(feature_level("metadata.version", 30));
+                    records.push(feature_level("streams.version", 1));
+                    records.push(feature_level("transaction.version", 2));
+                }
+                // A data directory of an earlier version gets what has come since.
+                if !image.features().contains_key("group.version") {
+                    records.push(feature_level("group.version", 1));
                 }
                 (records, ())
             },
@@ -231,4 +234,8 @@ fn leaderless(image: &MetadataImage, broker_id: i32) -> Vec<MetadataRecord> {
         MetadataRecord::PartitionChange(PartitionChange { partition, topic_id, isr, leader, replicas: None })
     });
     changes.collect()
+}
+
+fn feature_level(name: &str, level: i16) -> MetadataRecord {
+    MetadataRecord::FeatureLevel { name: name.into(), level }
 }

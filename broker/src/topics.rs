@@ -1,6 +1,7 @@
 //! The partitions this broker leads, found by topic name or id; opened on first use.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use base::hash::HashMap;
 use base::{PartitionId, TopicName, TopicPartition};
@@ -25,6 +26,7 @@ pub struct TopicEntry {
 #[derive(Default)]
 pub struct TopicTable {
     tables: RwLock<Tables>,
+    version: AtomicI64,
 }
 
 #[derive(Default)]
@@ -49,8 +51,24 @@ impl TopicTable {
         self.tables.read().by_id.get(id).cloned()
     }
 
+    /// Names of all topics, in no order.
+    pub fn names(&self) -> Vec<TopicName> {
+        self.tables.read().by_name.keys().cloned().collect()
+    }
+
+    /// Rises with every topic that comes, goes or gets more partitions.
+    pub fn version(&self) -> i64 {
+        self.version.load(Ordering::Acquire)
+    }
+
     /// Takes note of a topic as it is now: new, or with more partitions.
     pub(crate) fn put(&self, topic: &TopicImage) {
+        self.change(topic);
+        // After the change, so that whoever sees the new version sees the change too.
+        self.version.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn change(&self, topic: &TopicImage) {
         let mut tables = self.tables.write();
         if let Some(entry) = tables.by_id.get(&topic.id) {
             entry.partitions.write().resize(topic.partitions.len(), None);
@@ -73,6 +91,8 @@ impl TopicTable {
         if tables.by_name.get(&entry.name).is_some_and(|named| named.id == *id) {
             tables.by_name.remove(&entry.name);
         }
+        drop(tables);
+        self.version.fetch_add(1, Ordering::AcqRel);
         Some(entry)
     }
 }

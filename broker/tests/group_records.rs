@@ -2,12 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says where it failed")]
 
+mod group_cluster;
+
 use broker::group::classic::Join;
 use broker::group::config::GroupConfig;
 use broker::group::coordinator::replay_batch;
 use broker::group::records::{Decoded, GroupRecord, OffsetValue, decode};
 use broker::group::shard::Shard;
 use bytes::Bytes;
+use group_cluster::FakeCluster;
 use protocol::record::batches;
 
 const PARTITION_0: &[u8] = include_bytes!("data/consumer-offsets-0.log");
@@ -161,7 +164,7 @@ fn replayed(log: &'static [u8]) -> Shard {
     for batch in batches(&Bytes::from_static(log)) {
         replay_batch(&mut shard, &batch.unwrap(), NOW);
     }
-    shard.loaded(NOW, &GroupConfig::default());
+    shard.loaded(NOW, &GroupConfig::default(), &FakeCluster::default());
     shard
 }
 

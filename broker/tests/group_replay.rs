@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says where it failed")]
 
+mod group_cluster;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -12,6 +14,7 @@ use broker::group::output::{JoinAnswer, Output};
 use broker::group::records::{Decoded, GroupRecord, decode};
 use broker::group::shard::{Commit, Committer, Shard};
 use bytes::Bytes;
+use group_cluster::FakeCluster;
 use proptest::prelude::*;
 use protocol::api::ErrorCode;
 
@@ -129,7 +132,7 @@ impl World {
             let Decoded::Record(record) = decode(key, value.as_deref()).unwrap() else { panic!() };
             shard.replay(record, offset as i64, None, self.now);
         }
-        shard.loaded(self.now, &self.config);
+        shard.loaded(self.now, &self.config, &FakeCluster::default());
         shard
     }
 
@@ -197,7 +200,7 @@ impl World {
                     instance_id: None,
                     generation: member.map_or(-1, |member| member.generation),
                     expire_timestamp: (offset % 10 == 0).then_some(self.now.wall_ms + 20_000),
-                    knows_group_not_found: true,
+                    version: Some(9),
                 };
                 let commit = Commit {
                     topic: "t".into(),
@@ -208,7 +211,7 @@ impl World {
                     metadata: "m".into(),
                 };
                 let commit = if offset % 10 == 0 { Commit { topic_id: uuid::Uuid::nil(), ..commit } } else { commit };
-                if let Ok(output) = self.shard.commit(&committer, vec![commit], self.now) {
+                if let Ok((_, output)) = self.shard.commit(&committer, vec![commit], self.now) {
                     self.take(output);
                 }
             }

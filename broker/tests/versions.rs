@@ -214,6 +214,14 @@ fn request(key: ApiKey, version: i16, topic_id: Uuid) -> Request {
         ApiKey::StreamsGroupDescribe => {
             StreamsGroupDescribeRequest { group_ids: vec![GROUP.into()], include_authorized_operations: true }.into()
         }
+        ApiKey::ConsumerGroupHeartbeat => {
+            let request = ConsumerGroupHeartbeatRequest::default().with_group_id(GroupId(text("consumers")));
+            let request = request.with_member_id(text("m")).with_rebalance_timeout_ms(1_000);
+            request.with_subscribed_topic_names(Some(vec![name()])).with_topic_partitions(Some(Vec::new())).into()
+        }
+        ApiKey::ConsumerGroupDescribe => {
+            ConsumerGroupDescribeRequest::default().with_group_ids(vec![GroupId(text("consumers"))]).into()
+        }
         other => admin_request(other),
     }
 }

@@ -69,6 +69,20 @@ struct CellState {
     alarm: Alarm,
 }
 
+impl CellState {
+    /// Forgets the groups, to read them anew; who waits for them must ask again.
+    fn give_up(&mut self) {
+        (self.shard, self.loaded) = (Shard::default(), false);
+        for (_, waiting) in self.waiting.drain() {
+            let error = ErrorCode::NotCoordinator;
+            self.outbox.push(match waiting {
+                Waiting::Join(reply) => Box::new(move || reply(JoinAnswer::error(error, Arc::from("")))),
+                Waiting::Sync(reply) => Box::new(move || reply(SyncAnswer::error(error))),
+            });
+        }
+    }
+}
+
 /// Results of appends come back as events.
 type Cell = shards::Cell<CellState, (u64, Result<Offset, ErrorCode>)>;
 
@@ -200,6 +214,13 @@ impl Inner {
         work: impl FnOnce(&mut Session<'_>) -> R,
     ) -> Result<R, ErrorCode> {
         let mut state = cell.state.lock();
+        if state.shard.is_lost() {
+            // What is still on its way must have come or failed before the log is read.
+            if !state.in_flight.is_empty() {
+                return Err(ErrorCode::NotCoordinator);
+            }
+            state.give_up();
+        }
         if !state.loaded {
             state.shard = load(environment.as_ref(), cell.partition, now, &self.config).map_err(answer_code)?;
             state.loaded = true;
@@ -227,7 +248,8 @@ impl Inner {
 
     fn finish(&self, state: &mut CellState, cell: &Cell, environment: &Arc<dyn GroupEnvironment>, now: Now) -> Outbox {
         let answers = state.in_flight.iter().map(|flight| flight.deadline);
-        let wake = answers.chain(state.shard.next_wake()).min().unwrap_or(i64::MAX);
+        let lost = state.shard.is_lost().then_some(now.ticks_ms);
+        let wake = answers.chain(state.shard.next_wake()).chain(lost).min().unwrap_or(i64::MAX);
         cell.wake.store(wake, Ordering::Release);
         if state.alarm.arm(wake, now) {
             environment.wake_at(wake);
@@ -422,7 +444,7 @@ fn load(
     let mut shard = Shard::default();
     let read = |from| environment.read(partition, from);
     shards::replay_all(OFFSETS_TOPIC, partition, read, |batch| replay_batch(&mut shard, batch, now))?;
-    shard.loaded(now, config);
+    shard.loaded(now, config, environment);
     Ok(shard)
 }
 

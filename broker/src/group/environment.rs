@@ -1,5 +1,6 @@
 //! What the group coordinator needs of the broker around it: the log of `__consumer_offsets`, time, and the topics.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base::{Now, Offset, PartitionId};
@@ -11,8 +12,26 @@ use uuid::Uuid;
 /// Told once an appended batch is committed: the offset of its first record, or why it will not be.
 pub type Done = Box<dyn FnOnce(Result<Offset, ErrorCode>) + Send>;
 
+/// What groups see of the cluster: its topics, and what is set for groups.
+pub trait Cluster {
+    /// Rises with every topic that comes, goes or gets more partitions; starts anew with the broker.
+    fn topics_version(&self) -> i64;
+
+    /// Id and number of partitions of a topic.
+    fn topic(&self, name: &str) -> Option<(Uuid, i32)>;
+
+    /// Name of the topic with this id.
+    fn topic_name(&self, id: Uuid) -> Option<Arc<str>>;
+
+    /// Names of all topics, in no order.
+    fn topic_names(&self) -> Vec<Arc<str>>;
+
+    /// What is set for a group (`consumer.session.timeout.ms` and others); nothing for most.
+    fn group_settings(&self, group: &str) -> BTreeMap<String, String>;
+}
+
 /// The broker, as the group coordinator sees it.
-pub trait GroupEnvironment: Send + Sync {
+pub trait GroupEnvironment: Cluster + Send + Sync {
     /// The present moment.
     fn now(&self) -> Now;
 
@@ -39,12 +58,6 @@ pub trait GroupEnvironment: Send + Sync {
     /// # Errors
     /// When the log cannot be read.
     fn read(&self, partition: PartitionId, from: Offset) -> Result<Bytes, ErrorCode>;
-
-    /// Id and number of partitions of a topic.
-    fn topic(&self, name: &str) -> Option<(Uuid, i32)>;
-
-    /// Name of the topic with this id.
-    fn topic_name(&self, id: Uuid) -> Option<Arc<str>>;
 
     /// Makes an internal topic of a streams application; it may come later than this returns.
     ///

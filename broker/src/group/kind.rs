@@ -162,7 +162,8 @@ impl Kind {
     /// As the answer to the request.
     pub fn check_fetch(&self, member_id: Option<&str>, member_epoch: i32) -> Result<(), ErrorCode> {
         match self {
-            Kind::Classic(_) | Kind::Consumer(_) => Ok(()),
+            Kind::Classic(_) => Ok(()),
+            Kind::Consumer(group) => group.check_fetch(member_id, member_epoch),
             Kind::Streams(group) => group.check_fetch(member_id, member_epoch),
         }
     }

@@ -8,8 +8,8 @@
 //! [`service`] joins the two.
 //!
 //! What is served: the classic protocol (join, sync, heartbeat, leave; static members), committed offsets, describing,
-//! listing and deleting groups, offsets in transactions; the streams protocol. Not served: the consumer and share
-//! protocols (records of share groups are left alone).
+//! listing and deleting groups, offsets in transactions, the consumer protocol (KIP-848) and the streams protocol. Not served:
+//! the share protocol (its records are left alone).
 
 pub mod classic;
 pub mod config;
@@ -20,6 +20,7 @@ mod join;
 pub mod kind;
 mod layout;
 pub mod member;
+pub mod metadata_hash;
 pub mod offsets;
 pub mod output;
 mod rebalance;

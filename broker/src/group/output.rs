@@ -110,6 +110,8 @@ pub enum Continuation {
     },
     /// Committed offsets or their removal, or the removal of a group: apply the records.
     Apply,
+    /// A group that changes with its records, before they are durable: nothing more, unless they cannot be written.
+    AheadOfLog,
     /// Offsets committed in a transaction: they count once it is committed.
     Pending,
     /// The end of a transaction: its offsets count, or are dropped.
@@ -122,7 +124,7 @@ pub enum Continuation {
 impl Continuation {
     /// Whether it takes effect whenever the records become durable, also when nobody waits for that any more.
     pub fn is_lasting(&self) -> bool {
-        matches!(self, Self::Apply | Self::Pending | Self::End { .. })
+        matches!(self, Self::Apply | Self::AheadOfLog | Self::Pending | Self::End { .. })
     }
 }
 

@@ -275,7 +275,7 @@ impl ClassicGroup {
                 }
                 out.joins.push((ticket, answer));
             }
-            Continuation::Apply | Continuation::Pending | Continuation::End { .. } => {}
+            Continuation::Apply | Continuation::AheadOfLog | Continuation::Pending | Continuation::End { .. } => {}
         }
     }
 

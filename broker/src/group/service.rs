@@ -1,6 +1,6 @@
 //! The group coordinator in its broker: which requests it serves, and how it reaches log, topics and time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, Weak};
 
 use base::{Now, Offset, PartitionId, TopicPartition};
@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::config::GroupConfig;
 use super::coordinator::{Coordinator, Held};
-use super::environment::{Done, GroupEnvironment, OFFSETS_TOPIC};
+use super::environment::{Cluster, Done, GroupEnvironment, OFFSETS_TOPIC};
 use super::output::InTransaction;
 use crate::config::BrokerConfig;
 use crate::dispatch::{Outcome, RequestContext};
@@ -37,6 +37,8 @@ pub const SERVED: &[ApiKey] = &[
     ApiKey::OffsetDelete,
     ApiKey::StreamsGroupHeartbeat,
     ApiKey::StreamsGroupDescribe,
+    ApiKey::ConsumerGroupHeartbeat,
+    ApiKey::ConsumerGroupDescribe,
 ];
 
 /// Hands a request to its handler; gives back what is no group request.
@@ -59,6 +61,8 @@ pub fn dispatch(state: &Arc<BrokerState>, context: &RequestContext, request: Req
         Request::OffsetDelete(body) => handlers::offset_delete::serve(access, context, body),
         Request::StreamsGroupHeartbeat(body) => handlers::streams_group_heartbeat::serve(access, context, body),
         Request::StreamsGroupDescribe(body) => handlers::streams_group_describe::serve(access, context, body),
+        Request::ConsumerGroupHeartbeat(body) => handlers::consumer_group_heartbeat::serve(access, context, body),
+        Request::ConsumerGroupDescribe(body) => handlers::consumer_group_describe::serve(access, context, body),
         other => return Err(Box::new(other)),
     })
 }
@@ -169,15 +173,6 @@ impl GroupEnvironment for BrokerEnvironment {
         state.read_internal(&TopicPartition::new(OFFSETS_TOPIC, partition), from)
     }
 
-    fn topic(&self, name: &str) -> Option<(Uuid, i32)> {
-        let entry = self.state.upgrade()?.topics.by_name(name)?;
-        Some((entry.id, i32::try_from(entry.partition_count()).unwrap_or(i32::MAX)))
-    }
-
-    fn topic_name(&self, id: Uuid) -> Option<Arc<str>> {
-        Some(Arc::clone(&self.state.upgrade()?.topics.by_id(&id)?.name))
-    }
-
     fn create_internal_topic(&self, topic: &StreamsTopicInfo) -> Result<(), String> {
         let state = self.state.upgrade().ok_or_else(|| "the broker is shutting down".to_owned())?;
         let settings =
@@ -207,5 +202,29 @@ impl GroupEnvironment for BrokerEnvironment {
         if let Some(state) = self.state.upgrade() {
             state.waiters.wake_at(ticks_ms);
         }
+    }
+}
+
+impl Cluster for BrokerEnvironment {
+    fn topics_version(&self) -> i64 {
+        self.state.upgrade().map_or(0, |state| state.topics.version())
+    }
+
+    fn topic(&self, name: &str) -> Option<(Uuid, i32)> {
+        let entry = self.state.upgrade()?.topics.by_name(name)?;
+        Some((entry.id, i32::try_from(entry.partition_count()).unwrap_or(i32::MAX)))
+    }
+
+    fn topic_name(&self, id: Uuid) -> Option<Arc<str>> {
+        Some(Arc::clone(&self.state.upgrade()?.topics.by_id(&id)?.name))
+    }
+
+    fn topic_names(&self) -> Vec<Arc<str>> {
+        self.state.upgrade().map(|state| state.topics.names()).unwrap_or_default()
+    }
+
+    fn group_settings(&self, group: &str) -> BTreeMap<String, String> {
+        let Some(state) = self.state.upgrade() else { return BTreeMap::new() };
+        state.metadata.current().settings(RESOURCE_GROUP, group).cloned().unwrap_or_default()
     }
 }

@@ -20,11 +20,13 @@ use super::classic::{Join, State, Sync};
 use super::config::GroupConfig;
 use super::consumer::records::ConsumerRecord;
 pub use super::kind::Group;
+use super::kind::Kind;
 use super::output::{Continuation, InTransaction, JoinAnswer, Output, SyncAnswer};
 use super::records::{GroupRecord, OffsetValue};
 use super::streams::records::StreamsRecord;
 
 mod commit;
+mod consumer;
 mod replay;
 mod retention;
 mod streams;
@@ -41,6 +43,8 @@ pub struct Shard {
     /// Offsets committed in transactions that are still open, with their positions in the log.
     transactions: HashMap<ProducerId, Vec<(Offset, GroupRecord)>>,
     next_retention_check: Option<i64>,
+    /// A record of a group that was ahead of the log could not be written.
+    lost: bool,
 }
 
 impl Shard {
@@ -52,6 +56,11 @@ impl Shard {
     /// All groups, in no order.
     pub fn groups(&self) -> impl Iterator<Item = (&Arc<str>, &Group)> {
         self.groups.iter()
+    }
+
+    /// What is here is ahead of what is in the log, and stays so: it must be read anew.
+    pub fn is_lost(&self) -> bool {
+        self.lost
     }
 
     fn schedule(&mut self, id: &Arc<str>) {
@@ -153,10 +162,17 @@ impl Shard {
         config: &GroupConfig,
     ) -> (Vec<ErrorCode>, Output) {
         let mut out = Output::default();
-        let Some(group) = self.groups.get_mut(id).and_then(Group::classic_mut) else {
-            return (vec![ErrorCode::UnknownMemberId; leaving.len()], out);
+        let results = match self.groups.get_mut(id).map(|group| &mut group.kind) {
+            Some(Kind::Classic(group)) => group.leave(leaving, now, config, &mut out),
+            Some(Kind::Consumer(group)) => {
+                let (results, records) = group.remove_members(leaving);
+                if !records.is_empty() {
+                    (out.records, out.continuation) = (records, Some(Continuation::AheadOfLog));
+                }
+                results
+            }
+            Some(Kind::Streams(_)) | None => return (vec![ErrorCode::UnknownMemberId; leaving.len()], out),
         };
-        let results = group.leave(leaving, now, config, &mut out);
         self.note_written(&out);
         self.schedule(id);
         (results, out)
@@ -254,6 +270,7 @@ impl Shard {
         }
         match output.continuation {
             Some(Continuation::Apply) => self.finish_apply(output.records, result),
+            Some(Continuation::AheadOfLog) => self.lost |= result.is_err(),
             Some(Continuation::Pending) => self.finish_pending(output.transaction, output.records, result),
             Some(Continuation::End { commit }) => {
                 if let (Some(transaction), Ok(_)) = (output.transaction, result) {
@@ -265,7 +282,10 @@ impl Shard {
                     Continuation::Assignment { group, .. } | Continuation::StaticMember { group, .. } => {
                         Arc::clone(group)
                     }
-                    Continuation::Apply | Continuation::Pending | Continuation::End { .. } => return out,
+                    Continuation::Apply
+                    | Continuation::AheadOfLog
+                    | Continuation::Pending
+                    | Continuation::End { .. } => return out,
                 };
                 if let Some(group) = self.groups.get_mut(&id).and_then(Group::classic_mut) {
                     group.stored(continuation, result.map(|_| ()), now, config, &mut out);
@@ -340,6 +360,9 @@ impl Shard {
             group.timer = None;
             let mut out = Output::default();
             group.kind.expire(now, config, &mut out);
+            if group.consumer().is_some() && !out.records.is_empty() {
+                out.continuation = Some(Continuation::AheadOfLog);
+            }
             self.note_written(&out);
             if out != Output::default() {
                 outputs.push(out);

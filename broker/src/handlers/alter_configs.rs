@@ -17,6 +17,7 @@ use storage::log::{ConfigType as TopicConfigType, TOPIC_CONFIGS};
 use crate::config::value_fits;
 use crate::connection_limits::ConnectionLimits;
 use crate::dispatch::{Outcome, RequestContext};
+use crate::group::consumer::config::{Bounded, ConsumerConfig};
 use crate::metadata::changes::{Refusal, log_config, refuse};
 use crate::metadata::{
     MetadataImage, MetadataRecord, RESOURCE_BROKER, RESOURCE_BROKER_LOGGER, RESOURCE_CLIENT_METRICS, RESOURCE_GROUP,
@@ -281,7 +282,10 @@ fn check(state: &BrokerState, resource_type: i8, wanted: &Settings) -> Result<()
         _ => {
             for (name, value) in wanted {
                 match GROUP_SETTINGS.iter().find(|known| known.0 == name.as_str()) {
-                    Some((_, kind, _)) => check_value(name, *kind, value)?,
+                    Some((_, kind, _)) => {
+                        check_value(name, *kind, value)?;
+                        check_bounds(state, name, value)?;
+                    }
                     None => return refuse(ErrorCode::InvalidConfig, format!("Unknown group config name: {name}")),
                 }
             }
@@ -299,6 +303,26 @@ fn check_value(name: &str, kind: ConfigType, value: &str) -> Result<(), Refusal>
             format!("Invalid value {value} for configuration {name}: not of type {kind:?}"),
         )
     }
+}
+
+/// A setting of a consumer group lies between what the broker's properties allow.
+fn check_bounds(state: &BrokerState, name: &str, value: &str) -> Result<(), Refusal> {
+    let Some(Bounded { min_ms, max_ms, .. }) = ConsumerConfig::from(&state.config).bounds(name) else { return Ok(()) };
+    match value.trim().parse::<i64>() {
+        Ok(ms) if ms < min_ms => refuse(
+            ErrorCode::InvalidConfig,
+            format!("{name} must be greater than or equal to group.{}: {min_ms}", bound_name(name, "min")),
+        ),
+        Ok(ms) if ms > max_ms => refuse(
+            ErrorCode::InvalidConfig,
+            format!("{name} must be less than or equal to group.{}: {max_ms}", bound_name(name, "max")),
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn bound_name(name: &str, bound: &str) -> String {
+    name.replacen("consumer.", &format!("consumer.{bound}."), 1)
 }
 
 fn is_list(resource_type: i8, name: &str) -> bool {

@@ -16,7 +16,7 @@ const FIRST_WITH_LEVEL_ZERO: i16 = 4;
 
 /// Features with the lowest and highest level that is understood.
 pub(crate) const FEATURES: &[(&str, i16, i16)] =
-    &[("metadata.version", 7, 30), ("streams.version", 0, 1), ("transaction.version", 0, 2)];
+    &[("group.version", 0, 1), ("metadata.version", 7, 30), ("streams.version", 0, 1), ("transaction.version", 0, 2)];
 
 pub(crate) fn handle(state: &Arc<BrokerState>, context: &RequestContext, request: ApiVersionsRequest) -> Outcome {
     let mut response = ApiVersionsResponse::default();

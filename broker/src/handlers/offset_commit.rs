@@ -64,14 +64,15 @@ pub(crate) fn serve(access: &GroupAccess, context: &RequestContext, request: Off
         generation: request.generation_id_or_member_epoch,
         expire_timestamp: (request.retention_time_ms >= 0)
             .then(|| context.now.wall_ms.saturating_add(request.retention_time_ms)),
-        knows_group_not_found: version >= 9,
+        version: Some(version),
     };
     let group = committer.group.clone();
     let mut topics = Some(topics);
     let served = access.coordinator.with_group(&access.environment, &group, context.now, |session| {
         let now = session.now;
-        let output = session.shard().commit(&committer, commits, now)?;
-        let topics = topics.take().unwrap_or_default();
+        let (results, output) = session.shard().commit(&committer, commits, now)?;
+        let mut topics = topics.take().unwrap_or_default();
+        note_results(&mut topics, results);
         let build = move |stored: Result<(), ErrorCode>| response(topics, stored.err().unwrap_or(ErrorCode::None));
         session.submit(output, held(context.defer(), build));
         Ok(())
@@ -93,6 +94,14 @@ fn find(
     let name = if version >= 10 { environment.topic_name(id).ok_or(ErrorCode::UnknownTopicId)? } else { own(name) };
     let (id, partitions) = environment.topic(&name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     Ok((name, id, partitions))
+}
+
+/// Puts the group's word on each partition that it decided.
+fn note_results(topics: &mut [Topic], results: Vec<Result<(), ErrorCode>>) {
+    let undecided = topics.iter_mut().flat_map(|topic| &mut topic.partitions).filter(|(_, known)| known.is_none());
+    for ((_, known), result) in undecided.zip(results) {
+        *known = result.err();
+    }
 }
 
 /// The group did not take the commit: an error for all partitions, those with too long metadata included.

@@ -71,7 +71,7 @@ pub(crate) fn serve(
             instance_id: own_nullable(request.group_instance_id.as_ref()),
             generation: request.generation_id,
             expire_timestamp: None,
-            knows_group_not_found: false,
+            version: None,
         },
         commits,
         topics,
@@ -155,26 +155,37 @@ impl Asked {
             version: 0,
             markers_seen,
         };
-        let answer = move |written: Result<(), ErrorCode>| {
-            let error = as_known(written.err().unwrap_or(ErrorCode::None), version);
-            responder.send(response(topics, error));
-        };
-        let mut held: Option<Held> = Some(Box::new(answer));
+        let mut waiting = Some((topics, responder));
         let now = groups.environment.now();
         let group = Arc::clone(&committer.group);
         let served = groups.coordinator.with_group(&groups.environment, &group, now, |session| {
             let now = session.now;
-            let output = session.shard().commit_in_transaction(&committer, transaction, commits, now)?;
-            session.submit(output, held.take());
+            let (results, output) = session.shard().commit_in_transaction(&committer, transaction, commits, now)?;
+            let held = waiting.take().map(|(mut topics, responder)| -> Held {
+                note_results(&mut topics, results, version);
+                Box::new(move |written: Result<(), ErrorCode>| {
+                    let error = as_known(written.err().unwrap_or(ErrorCode::None), version);
+                    responder.send(response(topics, error));
+                })
+            });
+            session.submit(output, held);
             Ok(())
         });
-        if let (Err(error) | Ok(Err(error)), Some(held)) = (served, held) {
-            held(Err(error));
+        if let (Err(error) | Ok(Err(error)), Some((topics, responder))) = (served, waiting) {
+            responder.send(response(topics, as_known(error, version)));
         }
     }
 
     fn refuse(self, error: ErrorCode) {
         self.responder.send(response(self.topics, as_known(error, self.version)));
+    }
+}
+
+/// Puts the group's word on each partition that it decided.
+fn note_results(topics: &mut [Topic], results: Vec<Result<(), ErrorCode>>, version: i16) {
+    let undecided = topics.iter_mut().flat_map(|topic| &mut topic.partitions).filter(|(_, known)| known.is_none());
+    for ((_, known), result) in undecided.zip(results) {
+        *known = result.err().map(|error| as_known(error, version));
     }
 }
 
@@ -184,6 +195,8 @@ fn as_known(error: ErrorCode, version: i16) -> ErrorCode {
         ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch,
         ErrorCode::TransactionAbortable if version <= 3 => ErrorCode::InvalidTxnState,
         ErrorCode::ConcurrentTransactions if version < FIRST_THAT_ADDS => ErrorCode::CoordinatorNotAvailable,
+        // TxnOffsetCommit speaks of generations, also to members that have epochs.
+        ErrorCode::StaleMemberEpoch => ErrorCode::IllegalGeneration,
         ErrorCode::CoordinatorLoadInProgress if version <= 1 => ErrorCode::CoordinatorNotAvailable,
         other => other,
     }

@@ -188,7 +188,7 @@ impl World {
             instance_id: None,
             generation,
             expire_timestamp: None,
-            knows_group_not_found: true,
+            version: Some(9),
         };
         let commit = Commit {
             topic: "t".into(),
@@ -199,7 +199,7 @@ impl World {
             metadata: "".into(),
         };
         match self.shard.commit(&committer, vec![commit], self.now) {
-            Ok(output) => {
+            Ok((_, output)) => {
                 self.take(output);
                 ErrorCode::None
             }

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use base::hash::HashMap;
 use base::{PartitionId, Timestamp};
-use protocol::api::ErrorCode;
 use uuid::Uuid;
 
 use super::member::Member;
 use super::records::{
     ConsumerRecord, CurrentAssignment, GroupEpoch, MemberMetadata, MemberState, Partitions, ResolvedRegex, TargetEpoch,
 };
+use super::topics::Known;
 use crate::group::records::GroupRecord;
 
 /// Epoch of a group and of its assignment before anything has been written, as in Kafka.
@@ -62,6 +62,7 @@ pub struct ConsumerGroup {
     pub(super) owners: HashMap<(Uuid, PartitionId), Arc<str>>,
     pub(super) regexes: BTreeMap<Arc<str>, ResolvedRegex>,
     pub(super) dead: bool,
+    pub(super) known: Known,
 }
 
 impl ConsumerGroup {
@@ -79,6 +80,7 @@ impl ConsumerGroup {
             owners: HashMap::default(),
             regexes: BTreeMap::new(),
             dead: false,
+            known: Known::default(),
         }
     }
 
@@ -194,11 +196,7 @@ impl ConsumerGroup {
 
     /// Whether some member wants `topic`.
     pub fn is_subscribed(&self, topic: &str) -> bool {
-        let by_regex = |member: &Member| {
-            let regex = member.metadata.topic_regex.as_ref().and_then(|regex| self.regexes.get(regex));
-            regex.is_some_and(|resolved| resolved.topics.contains(topic))
-        };
-        self.members.values().any(|member| member.metadata.topic_names.contains(topic) || by_regex(member))
+        self.members.values().any(|member| self.wanted(&member.metadata).any(|name| name.as_ref() == topic))
     }
 
     /// Marks the group as being deleted, or no longer so.
@@ -222,58 +220,24 @@ impl ConsumerGroup {
 
     /// The group without its timers: what its records must give back.
     pub fn image(&self) -> Self {
-        let mut image = self.clone();
+        let mut image = Self { known: Known::default(), ..self.clone() };
         for member in image.members.values_mut() {
             (member.session_deadline, member.revocation_deadline) = (i64::MAX, None);
         }
         image
     }
 
-    /// Whether requests of members can be answered now.
-    ///
-    /// # Errors
-    /// `CoordinatorNotAvailable` while the group is being deleted.
-    pub fn check_alive(&self) -> Result<(), ErrorCode> {
-        if self.dead { Err(ErrorCode::CoordinatorNotAvailable) } else { Ok(()) }
-    }
-
-    /// Whether a commit of offsets may be taken from whoever names this member and epoch.
-    ///
-    /// # Errors
-    /// As the answer to the commit.
-    pub fn check_commit(&self, member_id: &str, epoch: i32) -> Result<(), ErrorCode> {
-        self.check_alive()?;
-        // An operator or an application without membership, while nobody is at work.
-        if epoch < 0 && self.members.is_empty() {
-            return Ok(());
-        }
-        let member = self.members.get(member_id).ok_or(ErrorCode::UnknownMemberId)?;
-        if epoch == member.current.epoch { Ok(()) } else { Err(ErrorCode::StaleMemberEpoch) }
-    }
-
     /// Does what is due at `now_ticks`: members that were silent for too long, or that did not give up what they had to, go.
     pub fn expire(&mut self, now_ticks: i64) -> Vec<GroupRecord> {
         let due = self.members.values().filter(|member| member.next_deadline() <= now_ticks);
-        let due: Vec<Arc<str>> = due.map(|member| Arc::clone(&member.id)).collect();
-        let mut records = Vec::new();
+        let due: BTreeSet<Arc<str>> = due.map(|member| Arc::clone(&member.id)).collect();
+        if due.is_empty() {
+            return Vec::new();
+        }
         for id in &due {
-            tracing::info!(group = %self.id, member = %id, "a silent member is dropped");
-            records.push(ConsumerRecord::Current { member_id: Arc::clone(id), value: None });
-            records.push(ConsumerRecord::Target { member_id: Arc::clone(id), value: None });
-            records.push(ConsumerRecord::Member { member_id: Arc::clone(id), value: None });
+            tracing::info!(group = %self.id, member = %id, "dropped: silent for too long, or slow to give up partitions");
         }
-        if !due.is_empty() {
-            let (epoch, metadata_hash) = (self.epoch.saturating_add(1), self.metadata_hash);
-            records.push(ConsumerRecord::Group(Some(GroupEpoch { epoch, metadata_hash })));
-        }
-        self.take(records)
-    }
-
-    /// Applies records that have just been made, and gives them to be written.
-    pub(super) fn take(&mut self, records: Vec<ConsumerRecord>) -> Vec<GroupRecord> {
-        records.iter().for_each(|record| self.apply(record));
-        let written = |record| GroupRecord::Consumer { group: Arc::clone(&self.id), record };
-        records.into_iter().map(written).collect()
+        self.fence(&due)
     }
 
     /// Records that remove the whole group, its own last.

@@ -7,6 +7,7 @@ use protocol::api::ErrorCode;
 use uuid::Uuid;
 
 use super::{Group, Shard};
+use crate::group::consumer::commits::{Accepted, FIRST_WITH_EPOCHS};
 use crate::group::kind::Kind;
 use crate::group::output::{Continuation, InTransaction, Output};
 use crate::group::records::{GroupRecord, OffsetValue};
@@ -24,8 +25,15 @@ pub struct Committer {
     pub generation: i32,
     /// When the offsets expire, for old clients that say so.
     pub expire_timestamp: Option<Timestamp>,
-    /// The client knows `GROUP_ID_NOT_FOUND` (v9+).
-    pub knows_group_not_found: bool,
+    /// Version of the OffsetCommit; `None` for a TxnOffsetCommit.
+    pub version: Option<i16>,
+}
+
+impl Committer {
+    /// The client knows `GROUP_ID_NOT_FOUND`.
+    fn knows_group_not_found(&self) -> bool {
+        self.version.is_some_and(|version| version >= FIRST_WITH_EPOCHS)
+    }
 }
 
 /// One offset to commit.
@@ -64,46 +72,64 @@ impl Commit {
 }
 
 impl Shard {
-    /// OffsetCommit: all of `commits`, in one batch. They are read back once stored.
+    /// OffsetCommit: those of `commits` that are taken, in one batch; and what is answered for each, in their order. They are read back
+    /// once stored.
     ///
     /// # Errors
-    /// When the group does not take them from this committer.
-    pub fn commit(&mut self, committer: &Committer, commits: Vec<Commit>, now: Now) -> Result<Output, ErrorCode> {
+    /// When the group takes none from this committer.
+    pub fn commit(
+        &mut self,
+        committer: &Committer,
+        commits: Vec<Commit>,
+        now: Now,
+    ) -> Result<(Vec<Result<(), ErrorCode>>, Output), ErrorCode> {
         let known =
-            if committer.knows_group_not_found { ErrorCode::GroupIdNotFound } else { ErrorCode::IllegalGeneration };
-        let mut out = Output::default();
-        let Some(group) = self.group_for_commit(committer, known, !commits.is_empty(), now)? else { return Ok(out) };
-        group.kind.check_commit(committer, &commits, now)?;
-        for commit in commits {
-            group.offsets.begin(&commit.topic, commit.partition);
-            out.records.push(commit.into_record(committer, now));
+            if committer.knows_group_not_found() { ErrorCode::GroupIdNotFound } else { ErrorCode::IllegalGeneration };
+        let Some(group) = self.group_for_commit(committer, known, !commits.is_empty(), now)? else {
+            return Ok(Default::default());
+        };
+        let accepted = group.kind.check_commit(committer, &commits, now)?;
+        let results: Vec<_> = commits.iter().map(|commit| accepted.check(commit.topic_id, commit.partition)).collect();
+        let mut out = Output { continuation: Some(Continuation::Apply), ..Output::default() };
+        for (commit, result) in commits.into_iter().zip(&results) {
+            if result.is_ok() {
+                group.offsets.begin(&commit.topic, commit.partition);
+                out.records.push(commit.into_record(committer, now));
+            }
         }
-        out.continuation = Some(Continuation::Apply);
-        Ok(out)
+        Ok((results, out))
     }
 
-    /// TxnOffsetCommit: all of `commits`, in one batch of the transaction. They are read back once that is committed.
+    /// TxnOffsetCommit: those of `commits` that are taken, in one batch of the transaction; and what is answered for each, in their
+    /// order. They are read back once the transaction is committed.
     ///
     /// # Errors
-    /// When the group does not take them from this committer.
+    /// When the group takes none from this committer.
     pub fn commit_in_transaction(
         &mut self,
         committer: &Committer,
         transaction: InTransaction,
         commits: Vec<Commit>,
         now: Now,
-    ) -> Result<Output, ErrorCode> {
+    ) -> Result<(Vec<Result<(), ErrorCode>>, Output), ErrorCode> {
         let unknown = ErrorCode::IllegalGeneration;
+        let Some(group) = self.group_for_commit(committer, unknown, !commits.is_empty(), now)? else {
+            return Ok(Default::default());
+        };
+        let accepted = group.kind.check_transactional_commit(committer, &commits, now)?;
+        let results: Vec<_> = commits.iter().map(|commit| accepted.check(commit.topic_id, commit.partition)).collect();
         let mut out = Output::default();
-        let Some(group) = self.group_for_commit(committer, unknown, !commits.is_empty(), now)? else { return Ok(out) };
-        group.kind.check_transactional_commit(committer, &commits, now)?;
-        for commit in commits {
-            group.offsets.begin_pending(&commit.topic, commit.partition);
-            out.records.push(commit.into_record(committer, now));
+        for (commit, result) in commits.into_iter().zip(&results) {
+            if result.is_ok() {
+                group.offsets.begin_pending(&commit.topic, commit.partition);
+                out.records.push(commit.into_record(committer, now));
+            }
         }
-        out.transaction = Some(transaction);
-        out.continuation = Some(Continuation::Pending);
-        Ok(out)
+        if !out.records.is_empty() {
+            out.transaction = Some(transaction);
+            out.continuation = Some(Continuation::Pending);
+        }
+        Ok((results, out))
     }
 
     /// The group of a commit; one without members is made by its first commit.
@@ -128,17 +154,21 @@ impl Shard {
 }
 
 impl Kind {
-    /// Whether offsets may be taken from whoever names this member and generation.
-    fn check_commit(&mut self, committer: &Committer, commits: &[Commit], now: Now) -> Result<(), ErrorCode> {
+    /// Whether offsets may be taken from whoever names this member and generation, and of which partitions.
+    fn check_commit(&mut self, committer: &Committer, commits: &[Commit], now: Now) -> Result<Accepted<'_>, ErrorCode> {
         let (member_id, instance_id) = (&committer.member_id, committer.instance_id.as_deref());
         match self {
-            Kind::Classic(group) => group.check_commit(member_id, instance_id, committer.generation, now),
-            Kind::Consumer(group) => group.check_commit(member_id, committer.generation),
+            Kind::Classic(group) => {
+                group.check_commit(member_id, instance_id, committer.generation, now).map(|()| Accepted::All)
+            }
+            Kind::Consumer(group) => group.check_commit(member_id, committer.generation, committer.version),
             Kind::Streams(group) => {
                 group.check_commit(member_id, committer.generation, partitions(commits))?;
                 // An older request cannot come from a member: what it names is no epoch.
-                let is_member = !group.is_vacant();
-                if is_member && !committer.knows_group_not_found { Err(ErrorCode::UnsupportedVersion) } else { Ok(()) }
+                if !group.is_vacant() && !committer.knows_group_not_found() {
+                    return Err(ErrorCode::UnsupportedVersion);
+                }
+                Ok(Accepted::All)
             }
         }
     }
@@ -149,18 +179,19 @@ impl Kind {
         committer: &Committer,
         commits: &[Commit],
         now: Now,
-    ) -> Result<(), ErrorCode> {
+    ) -> Result<Accepted<'_>, ErrorCode> {
         let (member_id, instance_id) = (&committer.member_id, committer.instance_id.as_deref());
         match self {
-            Kind::Classic(group) => group.check_transactional_commit(member_id, instance_id, committer.generation, now),
-            Kind::Consumer(group) if committer.generation < 0 && member_id.is_empty() && instance_id.is_none() => {
-                group.check_alive()
-            }
-            Kind::Consumer(group) => group.check_commit(member_id, committer.generation),
+            Kind::Classic(group) => group
+                .check_transactional_commit(member_id, instance_id, committer.generation, now)
+                .map(|()| Accepted::All),
+            Kind::Consumer(group) => group.check_commit(member_id, committer.generation, None),
             Kind::Streams(group) if committer.generation < 0 && member_id.is_empty() && instance_id.is_none() => {
-                group.check_alive()
+                group.check_alive().map(|()| Accepted::All)
             }
-            Kind::Streams(group) => group.check_commit(member_id, committer.generation, partitions(commits)),
+            Kind::Streams(group) => {
+                group.check_commit(member_id, committer.generation, partitions(commits)).map(|()| Accepted::All)
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::group::classic::{ClassicGroup, State};
 use crate::group::config::GroupConfig;
 use crate::group::consumer::ConsumerGroup;
 use crate::group::consumer::records::ConsumerRecord;
+use crate::group::environment::Cluster;
 use crate::group::kind::Kind;
 use crate::group::records::{GroupRecord, GroupValue, OffsetValue};
 use crate::group::streams::StreamsGroup;
@@ -134,12 +135,13 @@ impl Shard {
     }
 
     /// All records have been replayed: starts the sessions of the members.
-    pub fn loaded(&mut self, now: Now, config: &GroupConfig) {
+    pub fn loaded(&mut self, now: Now, config: &GroupConfig, cluster: &dyn Cluster) {
         let ids: Vec<Arc<str>> = self.groups.keys().cloned().collect();
         for id in ids {
             match self.groups.get_mut(&id).map(|group| &mut group.kind) {
                 Some(Kind::Consumer(group)) => {
-                    group.start_sessions(now.ticks_ms, config.consumer.session_timeout_ms);
+                    let config = config.consumer.with_settings(&cluster.group_settings(&id));
+                    group.start_sessions(now.ticks_ms, config.session_timeout.ms);
                 }
                 Some(Kind::Streams(group)) => group.start_sessions(now.ticks_ms, config.streams.session_timeout_ms),
                 Some(Kind::Classic(_)) | None => {}

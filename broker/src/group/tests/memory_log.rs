@@ -11,7 +11,7 @@ use protocol::api::streams_group_heartbeat::StreamsTopicInfo;
 use protocol::api::{ErrorCode, Uuid};
 use protocol::record::BatchHeader;
 
-use crate::group::environment::{Done, GroupEnvironment};
+use crate::group::environment::{Cluster, Done, GroupEnvironment};
 
 /// `__consumer_offsets` in memory. Batches are durable at once, or when released.
 pub(super) struct MemoryLog {
@@ -100,14 +100,6 @@ impl GroupEnvironment for MemoryLog {
         Ok(wanted.flat_map(|(_, batch)| batch.to_vec()).collect::<Vec<u8>>().into())
     }
 
-    fn topic(&self, name: &str) -> Option<(Uuid, i32)> {
-        (name != "missing").then_some((Uuid::from_u128(7), 2))
-    }
-
-    fn topic_name(&self, id: Uuid) -> Option<Arc<str>> {
-        (id == Uuid::from_u128(7)).then(|| "t".into())
-    }
-
     fn create_internal_topic(&self, topic: &StreamsTopicInfo) -> Result<(), String> {
         Err(format!("no {} here", topic.name))
     }
@@ -122,5 +114,27 @@ impl GroupEnvironment for MemoryLog {
 
     fn wake_at(&self, ticks_ms: i64) {
         self.woken_for.fetch_min(ticks_ms, Ordering::SeqCst);
+    }
+}
+
+impl Cluster for MemoryLog {
+    fn topics_version(&self) -> i64 {
+        1
+    }
+
+    fn topic(&self, name: &str) -> Option<(Uuid, i32)> {
+        (name != "missing").then_some((Uuid::from_u128(7), 2))
+    }
+
+    fn topic_name(&self, id: Uuid) -> Option<Arc<str>> {
+        (id == Uuid::from_u128(7)).then(|| "t".into())
+    }
+
+    fn topic_names(&self) -> Vec<Arc<str>> {
+        vec!["t".into()]
+    }
+
+    fn group_settings(&self, _group: &str) -> BTreeMap<String, String> {
+        BTreeMap::new()
     }
 }
