@@ -133,7 +133,10 @@ impl Admin {
                     let Some(result) = response.results.into_iter().next() else {
                         return Err(ClientError::malformed(address, "no answer about the resource"));
                     };
-                    check(resource.describe(), result.error_code, result.error_message.as_ref())?;
+                    // As in Kafka's admin client, what the broker says of a resource is the answer: a topic that is not there is not waited for.
+                    if let Err(error) = check(resource.describe(), result.error_code, result.error_message.as_ref()) {
+                        return Ok(Err(error));
+                    }
                     let entries = result.configs.into_iter().map(|config| ConfigEntry {
                         name: config.name.to_string(),
                         value: config.value.map(|value| value.to_string()),
@@ -141,9 +144,10 @@ impl Admin {
                         read_only: config.read_only,
                         sensitive: config.is_sensitive,
                     });
-                    Ok(entries.collect())
+                    Ok(Ok(entries.collect()))
                 })
-                .await;
+                .await
+                .and_then(|answer| answer);
             all.push((resource.clone(), result));
         }
         Ok(all)
