@@ -223,7 +223,7 @@ impl Kind {
         }
     }
 
-    /// When [`Kind::expire`] has something to do, in ticks.
+    /// When `Kind::expire` has something to do, in ticks.
     pub fn next_deadline(&self) -> Option<i64> {
         match self {
             Kind::Classic(group) => group.next_deadline(),

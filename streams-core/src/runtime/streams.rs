@@ -133,7 +133,7 @@ impl StreamsBuilder {
     }
 
     /// What [`StreamsBuilder::start`] does before it asks a broker: for whoever drives [`set_up`] and then each
-    /// [`StreamThread`] by stepping, as a simulation does.
+    /// [`StreamThread`](super::StreamThread) by stepping, as a simulation does.
     ///
     /// # Errors
     /// The topology or a setting is wrong, the state directory is in use.

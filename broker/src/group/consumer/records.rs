@@ -3,7 +3,7 @@
 //! All values are version 0 and flexible. Type 4 held the partitions of subscribed topics up to Kafka 4.0; since then the group's
 //! record has a hash of them instead, and what is left of type 4 is removed.
 //!
-//! Invariant: what [`ConsumerRecord::encode`] writes, [`ConsumerRecord::decode`] gives back unchanged.
+//! Invariant: what `ConsumerRecord::encode` writes, `ConsumerRecord::decode` gives back unchanged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

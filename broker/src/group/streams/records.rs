@@ -1,7 +1,7 @@
 //! The records of streams groups in `__consumer_offsets` (key types 17 and 19 to 23), in Kafka's layouts. All values are
 //! version 0 and flexible.
 //!
-//! Invariant: what [`StreamsRecord::encode`] writes, [`StreamsRecord::decode`] gives back unchanged.
+//! Invariant: what `StreamsRecord::encode` writes, `StreamsRecord::decode` gives back unchanged.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
