@@ -38,6 +38,12 @@ impl Property for String {
     }
 }
 
+impl Property for Option<i32> {
+    fn parse(text: &str) -> Result<Self, String> {
+        i32::parse(text).map(Some)
+    }
+}
+
 impl Property for Option<String> {
     fn parse(text: &str) -> Result<Self, String> {
         Ok((!text.is_empty()).then(|| text.to_owned()))
@@ -117,7 +123,7 @@ macro_rules! properties {
                 $($({
                     let check: fn(&$kind) -> Result<(), String> = $check;
                     check(&self.$field)
-                        .map_err(|allowed| $crate::config::refuse($key, &format!("{:?}", self.$field), &allowed))?;
+                        .map_err(|allowed| $crate::config::refuse($key, &$crate::config::shown(&self.$field), &allowed))?;
                 })?)*
                 Ok(())
             }
@@ -129,6 +135,15 @@ pub(crate) use properties;
 /// The error of a value that is not allowed.
 pub fn refuse(name: &str, value: &str, allowed: &str) -> ClientError {
     ClientError::Config(format!("{name}={value}: {allowed}"))
+}
+
+/// A value as messages show it; of a setting that may be left out, the value that was set.
+pub(crate) fn shown(value: &impl std::fmt::Debug) -> String {
+    let text = format!("{value:?}");
+    match text.strip_prefix("Some(").and_then(|inner| inner.strip_suffix(')')) {
+        Some(inner) => inner.to_owned(),
+        None => text,
+    }
 }
 
 /// The error of a name that nobody knows.
@@ -146,6 +161,16 @@ macro_rules! at_least {
     };
 }
 pub(crate) use at_least;
+
+/// As `at_least`, for a number that may be left to its default.
+macro_rules! at_least_if_set {
+    ($least:expr) => {
+        |value| {
+            if value.is_none_or(|value| value >= $least) { Ok(()) } else { Err(format!("must be at least {}", $least)) }
+        }
+    };
+}
+pub(crate) use at_least_if_set;
 
 properties! {
     /// Settings of a [`Client`](crate::Client): connections, time-outs, back-off.

@@ -16,7 +16,7 @@ use protocol::api::messages::{
 };
 use protocol::api::{ApiKey, ErrorCode, Request};
 
-use super::config::IsolationLevel;
+use super::config::{GroupProtocol, IsolationLevel};
 use super::core::{CommittedResult, Context};
 use super::fetcher::reset_spec;
 use super::partitions::Phase;
@@ -277,6 +277,12 @@ impl Commits {
                 *lost = Some((code, commit.generation));
                 ClientError::Fenced(format!("{}: another instance has this group.instance.id", what()))
             }
+            // The coordinator is further than the member knows: its next heartbeat tells the epoch to commit in.
+            ErrorCode::StaleMemberEpoch => {
+                *lost = Some((code, commit.generation));
+                commit.trial.again(context, error.to_string());
+                return (step, true);
+            }
             _ if error.is_retriable() && retry => {
                 commit.trial.again(context, error.to_string());
                 return (step, true);
@@ -371,7 +377,10 @@ impl Commits {
                     Err(error) => break 'failed error,
                 };
                 let stable = context.config.isolation_level == IsolationLevel::ReadCommitted;
-                let request = Request::OffsetFetch(fetch_request(member, &question.partitions, version, stable));
+                // Only under the consumer protocol are members known to this request.
+                let known = context.config.group_protocol == GroupProtocol::Consumer && member.generation > 0;
+                let request = fetch_request(member, known, &question.partitions, version, stable);
+                let request = Request::OffsetFetch(request);
                 question.call = Some(connection.send(request, version, context.now));
                 step.did_work = true;
             }
@@ -407,7 +416,10 @@ impl Commits {
             }
         };
         let question = &mut self.questions[index];
-        if error.is_retriable() && !matches!(error, ClientError::Timeout { .. } if question.trial.last_error.is_none())
+        // The coordinator is further than the member knows, whose next heartbeat tells: it is asked again as who it is then.
+        let outdated = matches!(error.code(), Some(ErrorCode::StaleMemberEpoch | ErrorCode::UnknownMemberId));
+        if (error.is_retriable() || outdated)
+            && !matches!(error, ClientError::Timeout { .. } if question.trial.last_error.is_none())
         {
             question.trial.again(context, error.to_string());
             return Some(Step { did_work: true, next_wake_ticks_ms: Some(question.trial.not_before) });
@@ -497,6 +509,7 @@ fn first_failure(response: &OffsetCommitResponse) -> Option<(TopicPartition, Err
 
 fn fetch_request(
     member: &GroupMetadata,
+    known: bool,
     partitions: &[(TopicPartition, u64)],
     version: i16,
     require_stable: bool,
@@ -510,7 +523,9 @@ fn fetch_request(
     if version >= 8 {
         let mut group = OffsetFetchRequestGroup::default();
         group.group_id = GroupId(text(&member.group_id));
-        group.member_epoch = -1;
+        let named = known && version >= 9;
+        group.member_epoch = if named { member.generation } else { -1 };
+        group.member_id = named.then(|| text(&member.member_id));
         let of = |(name, partitions): (&str, Vec<i32>)| {
             let mut of_topic = OffsetFetchRequestTopics::default();
             of_topic.name = topic(name);

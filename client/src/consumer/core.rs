@@ -11,16 +11,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 
-use base::{Now, Offset, Rng, TopicName, TopicPartition};
+use base::{Now, Offset, Rng, TopicPartition};
 use protocol::api::ErrorCode;
 
-use super::assignor::Assignor;
 use super::commits::Commits;
 use super::config::{ConsumerConfig, IsolationLevel};
 use super::fetcher::{Fetcher, reset_spec};
-use super::group::{Group, Wanted};
 use super::keep_alive::KeepAlive;
 use super::lookups::Lookups;
+use super::membership::{Membership, outsider};
 use super::partitions::{Partition, Partitions, Phase};
 use super::types::{
     CommitTicket, CommittedTicket, ConsumerEvent, Fetched, GroupMetadata, OffsetAndMetadata, OffsetAndTimestamp,
@@ -30,8 +29,9 @@ use super::validation::Validation;
 use crate::client::{Client, Lane};
 use crate::error::ClientError;
 use crate::metadata::Metadata;
-use crate::retry::Backoff;
 use crate::step::Step;
+
+mod subscribing;
 
 /// What the parts of the core share while one of them works.
 pub(crate) struct Context<'a> {
@@ -60,7 +60,7 @@ pub struct ConsumerCore {
     lookups: Lookups,
     validation: Validation,
     commits: Commits,
-    group: Option<Group>,
+    group: Option<Box<dyn Membership>>,
     keep_alive: KeepAlive,
     next_auto_commit: Option<i64>,
     events: VecDeque<ConsumerEvent>,
@@ -113,117 +113,6 @@ impl ConsumerCore {
     /// The client it works through.
     pub fn client(&self) -> &Client {
         &self.client
-    }
-
-    // --- What to read ---
-
-    /// Reads exactly these partitions, outside any group; partitions that were read before keep their position.
-    ///
-    /// # Errors
-    /// `Invalid` while subscribed.
-    pub fn assign(&mut self, partitions: impl IntoIterator<Item = TopicPartition>) -> Result<(), ClientError> {
-        if self.group.is_some() {
-            return Err(ClientError::Invalid("assign: unsubscribe first, and step until that is done".into()));
-        }
-        let wanted: Vec<TopicPartition> = partitions.into_iter().collect();
-        for name in self.partitions.names() {
-            if !wanted.contains(&name) {
-                self.partitions.remove(&name);
-            }
-        }
-        let phase = match self.config.group_id {
-            Some(_) => Phase::NeedsCommitted,
-            None => Phase::NeedsLookup(OffsetSpec::Latest),
-        };
-        let mut unplaced = Vec::new();
-        for name in wanted {
-            if self.partitions.contains(&name) {
-                continue;
-            }
-            self.client.want_topic(&name.topic);
-            self.partitions.add(name.clone(), phase, &self.metadata);
-            if self.config.group_id.is_none()
-                && let Some(index) = self.partitions.index(&name)
-            {
-                match reset_spec(self.config.auto_offset_reset, self.client.now().wall_ms) {
-                    Some(spec) => self.partitions.enter(index, Phase::NeedsLookup(spec)),
-                    None => {
-                        self.partitions.enter(index, Phase::NeedsSeek);
-                        unplaced.push((name, -1));
-                    }
-                }
-            }
-        }
-        if !unplaced.is_empty() {
-            self.events.push_back(ConsumerEvent::NoOffset(unplaced));
-        }
-        Ok(())
-    }
-
-    /// Joins the group of `group.id` for these topics, or changes the topics of a member. `assignors` in order of
-    /// preference; all members of the group must share one.
-    ///
-    /// # Errors
-    /// `Invalid` without `group.id`, without assignors, with assignors that share no rebalance protocol, or while
-    /// partitions are assigned by hand.
-    pub fn subscribe(
-        &mut self,
-        topics: impl IntoIterator<Item = TopicName>,
-        assignors: Vec<Box<dyn Assignor>>,
-    ) -> Result<(), ClientError> {
-        let mut topics: Vec<TopicName> = topics.into_iter().collect();
-        topics.sort();
-        topics.dedup();
-        topics.iter().for_each(|topic| {
-            self.client.want_topic(topic);
-        });
-        self.join(topics, Wanted::Names, assignors)
-    }
-
-    /// As [`ConsumerCore::subscribe`] for all topics, present and future, whose name satisfies `wanted`.
-    ///
-    /// # Errors
-    /// As [`ConsumerCore::subscribe`].
-    pub fn subscribe_matching(
-        &mut self,
-        wanted: Arc<dyn Fn(&str) -> bool + Send + Sync>,
-        assignors: Vec<Box<dyn Assignor>>,
-    ) -> Result<(), ClientError> {
-        let all = self.client.want_all_topics();
-        self.join(Vec::new(), Wanted::Matching { wanted, _all: all }, assignors)
-    }
-
-    /// Changes the topics of a subscription, keeping its assignors; the member rejoins.
-    ///
-    /// # Errors
-    /// `Invalid` when not subscribed.
-    pub fn change_topics(&mut self, topics: impl IntoIterator<Item = TopicName>) -> Result<(), ClientError> {
-        if self.group.is_none() {
-            return Err(ClientError::Invalid("change_topics: not subscribed".into()));
-        }
-        self.subscribe(topics, Vec::new())
-    }
-
-    /// Stops reading. A member first revokes (an event to acknowledge), then leaves its group.
-    pub fn unsubscribe(&mut self) {
-        match &mut self.group {
-            Some(group) => group.leave(),
-            None => {
-                for name in self.partitions.names() {
-                    self.partitions.remove(&name);
-                }
-            }
-        }
-    }
-
-    /// Topics subscribed, in order of names; those that match, for a pattern.
-    pub fn subscription(&self) -> Vec<TopicName> {
-        self.group.as_ref().map(|group| group.topics().to_vec()).unwrap_or_default()
-    }
-
-    /// Partitions that are read, in no particular order.
-    pub fn assignment(&self) -> Vec<TopicPartition> {
-        self.partitions.names()
     }
 
     // --- Progress ---
@@ -288,7 +177,7 @@ impl ConsumerCore {
 
     /// Whether the member is in its group with an assignment that is complete.
     pub fn is_stable(&self) -> bool {
-        self.group.as_ref().is_some_and(Group::is_stable)
+        self.group.as_ref().is_some_and(|group| group.is_stable())
     }
 
     /// Who this consumer is in its group, for `send_offsets_to_transaction`.
@@ -465,30 +354,6 @@ impl ConsumerCore {
         self.closed
     }
 
-    fn join(
-        &mut self,
-        topics: Vec<TopicName>,
-        wanted: Wanted,
-        assignors: Vec<Box<dyn Assignor>>,
-    ) -> Result<(), ClientError> {
-        if self.closing {
-            return Err(ClientError::Closed("the consumer"));
-        }
-        if let Some(group) = &mut self.group {
-            return group.change(topics, wanted, assignors);
-        }
-        if self.config.group_id.is_none() {
-            return Err(ClientError::Invalid("subscribe needs group.id; without one, assign partitions".into()));
-        }
-        if self.partitions.len() > 0 {
-            return Err(ClientError::Invalid("subscribe: partitions are assigned by hand; unsubscribe first".into()));
-        }
-        let backoff = Backoff::new(self.config.retry_backoff_ms, self.config.retry_backoff_max_ms);
-        let group = Group::new(outsider(&self.config), assignors, wanted, topics, self.keep_alive.clone(), backoff)?;
-        self.group = Some(group);
-        Ok(())
-    }
-
     fn known(&self, name: &TopicPartition, offset: impl Fn(&Partition) -> Offset) -> Option<Offset> {
         self.partitions.get(name).map(offset).filter(|offset| *offset >= 0)
     }
@@ -527,7 +392,7 @@ impl ConsumerCore {
             self.group = None;
             step.did_work = true;
         }
-        let ready = self.group.as_ref().map_or(config.group_id.is_some(), Group::is_stable);
+        let ready = self.group.as_ref().map_or(config.group_id.is_some(), |group| group.is_stable());
         if config.enable_auto_commit && ready && context.partitions.len() > 0 {
             let at = *self.next_auto_commit.get_or_insert(now.ticks_ms + config.auto_commit_interval_ms);
             commit |= now.ticks_ms >= at;
@@ -538,7 +403,7 @@ impl ConsumerCore {
             self.commits.begin_auto(context.partitions.positions());
         }
         let outside = outsider(config);
-        let member = self.group.as_ref().map_or(&outside, Group::member);
+        let member = self.group.as_ref().map_or(&outside, |group| group.member());
         let mut lost: Option<(ErrorCode, i32)> = None;
         let in_group = self.group.is_some();
         step = step.and(self.commits.step(&mut context, &self.lane, member, in_group, &mut lost));
@@ -580,16 +445,6 @@ impl ConsumerCore {
     /// partition may be handed out.
     pub(crate) fn serial(&self, name: &TopicPartition) -> Option<u64> {
         self.partitions.get(name).filter(|partition| !partition.revoking).map(|partition| partition.serial)
-    }
-}
-
-/// Who this consumer is outside the group.
-fn outsider(config: &ConsumerConfig) -> GroupMetadata {
-    GroupMetadata {
-        group_id: config.group_id.clone().unwrap_or_default(),
-        generation: -1,
-        member_id: String::new(),
-        group_instance_id: config.group_instance_id.clone(),
     }
 }
 

@@ -10,8 +10,6 @@
 //!
 //! Invariant: a partition is read only between the assignment that brought it and the acknowledgement of its loss.
 
-use std::sync::Arc;
-
 use base::{TopicName, TopicPartition};
 use bytes::Bytes;
 use protocol::api::{ApiKey, ErrorCode, Request};
@@ -19,10 +17,10 @@ use protocol::api::{ApiKey, ErrorCode, Request};
 use super::assignor::{Assignment, Assignor, GroupSubscription, RebalanceProtocol};
 use super::commits::{coordinator, coordinator_is_gone};
 use super::core::Context;
-use super::keep_alive::{KeepAlive, Sign, leave_request};
+use super::membership::{Acknowledged, Membership, Wanted, Wish, announce, subscribed};
 use super::partitions::Phase;
 use super::types::{ConsumerEvent, GroupMetadata};
-use crate::client::{AllTopics, Lane, Lookup};
+use crate::client::{Lane, Lookup};
 use crate::connection::Call;
 use crate::coordinator::CoordinatorKind;
 use crate::error::ClientError;
@@ -30,20 +28,10 @@ use crate::retry::Backoff;
 use crate::step::Step;
 
 mod joining;
+mod session;
 
-/// Which topics a member wants.
-pub(crate) enum Wanted {
-    Names,
-    Matching { wanted: Arc<dyn Fn(&str) -> bool + Send + Sync>, _all: AllTopics },
-}
-
-#[derive(Debug, PartialEq, Eq, Clone, Copy)]
-enum Acknowledged {
-    /// Not announced yet.
-    Unasked,
-    Waiting,
-    Yes,
-}
+pub(crate) use self::session::ClassicSession;
+use self::session::{Sign, leave_request};
 
 enum State {
     Idle,
@@ -74,16 +62,9 @@ pub(crate) struct Group {
     assigned_from: Option<Vec<(TopicName, Option<i32>)>>,
     not_before: i64,
     backoff: Backoff,
-    keep_alive: KeepAlive,
+    session: ClassicSession,
     metadata_seen: u64,
     fatal: bool,
-}
-
-/// What the core must do for the group after its step.
-#[derive(Default)]
-pub(crate) struct Wish {
-    /// Commit all positions now, if commits are automatic.
-    pub commit: bool,
 }
 
 impl Group {
@@ -92,7 +73,7 @@ impl Group {
         assignors: Vec<Box<dyn Assignor>>,
         wanted: Wanted,
         topics: Vec<TopicName>,
-        keep_alive: KeepAlive,
+        session: ClassicSession,
         backoff: Backoff,
     ) -> Result<Self, ClientError> {
         let protocol = shared_protocol(&assignors)?;
@@ -109,87 +90,10 @@ impl Group {
             assigned_from: None,
             not_before: i64::MIN,
             backoff,
-            keep_alive,
+            session,
             metadata_seen: 0,
             fatal: false,
         })
-    }
-
-    pub fn member(&self) -> &GroupMetadata {
-        &self.member
-    }
-
-    pub fn topics(&self) -> &[TopicName] {
-        &self.topics
-    }
-
-    pub fn is_stable(&self) -> bool {
-        matches!(self.state, State::Stable) && self.rejoin.is_none() && !self.lost
-    }
-
-    pub fn is_left(&self) -> bool {
-        matches!(self.state, State::Left)
-    }
-
-    /// New topics, and new assignors unless there are none; the member rejoins.
-    pub fn change(
-        &mut self,
-        topics: Vec<TopicName>,
-        wanted: Wanted,
-        assignors: Vec<Box<dyn Assignor>>,
-    ) -> Result<(), ClientError> {
-        if !assignors.is_empty() {
-            self.protocol = shared_protocol(&assignors)?;
-            self.assignors = assignors;
-        }
-        (self.topics, self.wanted) = (topics, wanted);
-        self.metadata_seen = 0;
-        self.fatal = false;
-        if matches!(self.state, State::Leaving { .. } | State::Left) {
-            // Subscribed again before the old membership was over: it goes on.
-            self.state = State::Stable;
-        }
-        self.request_rejoin("the subscription changed");
-        Ok(())
-    }
-
-    pub fn request_rejoin(&mut self, reason: &str) {
-        if self.rejoin.is_none() {
-            self.rejoin = Some(reason.to_owned());
-        }
-    }
-
-    pub fn acknowledge(&mut self) {
-        match &mut self.state {
-            State::Preparing { acknowledged, .. }
-            | State::Completing { acknowledged, .. }
-            | State::Leaving { acknowledged, .. }
-                if *acknowledged == Acknowledged::Waiting =>
-            {
-                *acknowledged = Acknowledged::Yes;
-            }
-            _ => {}
-        }
-    }
-
-    pub fn leave(&mut self) {
-        if !matches!(self.state, State::Leaving { .. } | State::Left) {
-            self.state =
-                State::Leaving { acknowledged: Acknowledged::Unasked, committing: false, call: None, deadline: None };
-        }
-    }
-
-    /// An answer about `generation` said that it is over.
-    pub fn generation_lost(&mut self, code: ErrorCode, generation: i32, context: &mut Context<'_>) {
-        if generation != self.member.generation {
-            return;
-        }
-        if code == ErrorCode::FencedInstanceId {
-            return self.fence(context);
-        }
-        tracing::info!(group = self.member.group_id, %code, "the member's generation is over");
-        self.reset(code != ErrorCode::IllegalGeneration && code != ErrorCode::RebalanceInProgress);
-        self.request_rejoin(&format!("the coordinator answered {code}"));
     }
 
     fn fence(&mut self, context: &mut Context<'_>) {
@@ -204,7 +108,7 @@ impl Group {
     }
 
     fn reset(&mut self, member_id_too: bool) {
-        self.keep_alive.end();
+        self.session.end();
         self.member.generation = -1;
         if member_id_too {
             self.member.member_id.clear();
@@ -218,29 +122,10 @@ impl Group {
             return;
         }
         self.metadata_seen = context.metadata.version;
-        if let Wanted::Matching { wanted, .. } = &self.wanted {
-            let visible = |topic: &&Arc<crate::metadata::TopicMetadata>| {
-                !(topic.internal && context.config.exclude_internal_topics) && wanted(&topic.name)
-            };
-            let mut topics: Vec<TopicName> =
-                context.metadata.topics.values().filter(visible).map(|topic| topic.name.clone()).collect();
-            topics.sort();
-            if topics != self.topics {
-                self.topics = topics;
-                self.request_rejoin("topics that match the subscription changed");
-            }
-        }
-        let retriable = |topic: &TopicName| context.metadata.missing.get(topic).is_some_and(|code| code.is_retriable());
-        if self.topics.iter().any(retriable) {
-            // Topics may be about to be created.
-            context.client.refresh_metadata();
-        }
-        for topic in &self.topics {
-            if let Some(code) = context.metadata.missing.get(topic)
-                && matches!(code, ErrorCode::TopicAuthorizationFailed | ErrorCode::InvalidTopicException)
-            {
-                context.errors.push_back(ClientError::broker(format!("topic {topic}"), *code, None));
-            }
+        let topics = subscribed(context, &self.wanted, &self.topics);
+        if topics != self.topics {
+            self.topics = topics;
+            self.request_rejoin("topics that match the subscription changed");
         }
         if let Some(before) = &self.assigned_from {
             let changed = |(topic, count): &(TopicName, Option<i32>)| {
@@ -251,42 +136,6 @@ impl Group {
                 self.request_rejoin("partition counts of subscribed topics changed");
             }
         }
-    }
-
-    pub fn step(
-        &mut self,
-        context: &mut Context<'_>,
-        lane: &Lane,
-        leave_lane: &Lane,
-        commits_idle: bool,
-    ) -> (Step, Wish) {
-        let mut wish = Wish::default();
-        let (mut step, sign) = self.keep_alive.owner_step(context.now, context.waker);
-        match sign {
-            Some(Sign::Rebalance) if matches!(self.state, State::Stable) => {
-                self.request_rejoin("the group rebalances");
-            }
-            // Already on the way to the next generation.
-            Some(Sign::Rebalance) | None => {}
-            Some(Sign::Lost(code)) => self.generation_lost(code, self.member.generation, context),
-            Some(Sign::Silent) => {
-                self.reset(true);
-                self.request_rejoin("the owner came back after max.poll.interval.ms");
-            }
-        }
-        self.look_at_metadata(context);
-        // Each round is a transition; the longest way is from Preparing round to Preparing again.
-        for _ in 0..16 {
-            let before = std::mem::discriminant(&self.state);
-            let (one, wishes) = self.advance(context, lane, leave_lane, commits_idle);
-            step = step.and(one);
-            wish.commit |= wishes.commit;
-            if before == std::mem::discriminant(&self.state) {
-                break;
-            }
-            step.did_work = true;
-        }
-        (step, wish)
     }
 
     fn advance(
@@ -453,7 +302,7 @@ impl Group {
         for name in context.partitions.names() {
             context.partitions.remove(&name);
         }
-        self.keep_alive.end();
+        self.session.end();
         let mut done = self.member.member_id.is_empty() || self.member.group_instance_id.is_some();
         let mut step = Step::at(deadline);
         if !done && call.is_none() {
@@ -509,19 +358,111 @@ impl Group {
     }
 }
 
-/// Tells the owner what it is about to lose; nothing to lose needs no acknowledgement.
-fn announce(context: &mut Context<'_>, giving_up: &[TopicPartition], lost: bool) -> Acknowledged {
-    if giving_up.is_empty() {
-        return Acknowledged::Yes;
+impl Membership for Group {
+    fn member(&self) -> &GroupMetadata {
+        &self.member
     }
-    for name in giving_up {
-        if let Some(partition) = context.partitions.get_mut(name) {
-            partition.revoking = true;
+
+    fn topics(&self) -> &[TopicName] {
+        &self.topics
+    }
+
+    fn is_stable(&self) -> bool {
+        matches!(self.state, State::Stable) && self.rejoin.is_none() && !self.lost
+    }
+
+    fn is_left(&self) -> bool {
+        matches!(self.state, State::Left)
+    }
+
+    fn change(
+        &mut self,
+        topics: Vec<TopicName>,
+        wanted: Wanted,
+        assignors: Vec<Box<dyn Assignor>>,
+    ) -> Result<(), ClientError> {
+        if !assignors.is_empty() {
+            self.protocol = shared_protocol(&assignors)?;
+            self.assignors = assignors;
+        }
+        (self.topics, self.wanted) = (topics, wanted);
+        self.metadata_seen = 0;
+        self.fatal = false;
+        if matches!(self.state, State::Leaving { .. } | State::Left) {
+            // Subscribed again before the old membership was over: it goes on.
+            self.state = State::Stable;
+        }
+        self.request_rejoin("the subscription changed");
+        Ok(())
+    }
+
+    fn request_rejoin(&mut self, reason: &str) {
+        if self.rejoin.is_none() {
+            self.rejoin = Some(reason.to_owned());
         }
     }
-    let partitions = giving_up.to_vec();
-    context.events.push_back(if lost { ConsumerEvent::Lost(partitions) } else { ConsumerEvent::Revoked(partitions) });
-    Acknowledged::Waiting
+
+    fn acknowledge(&mut self) {
+        match &mut self.state {
+            State::Preparing { acknowledged, .. }
+            | State::Completing { acknowledged, .. }
+            | State::Leaving { acknowledged, .. }
+                if *acknowledged == Acknowledged::Waiting =>
+            {
+                *acknowledged = Acknowledged::Yes;
+            }
+            _ => {}
+        }
+    }
+
+    fn leave(&mut self) {
+        if !matches!(self.state, State::Leaving { .. } | State::Left) {
+            self.state =
+                State::Leaving { acknowledged: Acknowledged::Unasked, committing: false, call: None, deadline: None };
+        }
+    }
+
+    fn generation_lost(&mut self, code: ErrorCode, generation: i32, context: &mut Context<'_>) {
+        if generation != self.member.generation {
+            return;
+        }
+        if code == ErrorCode::FencedInstanceId {
+            return self.fence(context);
+        }
+        tracing::info!(group = self.member.group_id, %code, "the member's generation is over");
+        self.reset(code != ErrorCode::IllegalGeneration && code != ErrorCode::RebalanceInProgress);
+        self.request_rejoin(&format!("the coordinator answered {code}"));
+    }
+
+    fn step(&mut self, context: &mut Context<'_>, lane: &Lane, leave_lane: &Lane, commits_idle: bool) -> (Step, Wish) {
+        let mut wish = Wish::default();
+        let (mut step, sign) = self.session.owner_step(context.now, context.waker);
+        match sign {
+            Some(Sign::Rebalance) if matches!(self.state, State::Stable) => {
+                self.request_rejoin("the group rebalances");
+            }
+            // Already on the way to the next generation.
+            Some(Sign::Rebalance) | None => {}
+            Some(Sign::Lost(code)) => self.generation_lost(code, self.member.generation, context),
+            Some(Sign::Silent) => {
+                self.reset(true);
+                self.request_rejoin("the owner came back after max.poll.interval.ms");
+            }
+        }
+        self.look_at_metadata(context);
+        // Each round is a transition; the longest way is from Preparing round to Preparing again.
+        for _ in 0..16 {
+            let before = std::mem::discriminant(&self.state);
+            let (one, wishes) = self.advance(context, lane, leave_lane, commits_idle);
+            step = step.and(one);
+            wish.commit |= wishes.commit;
+            if before == std::mem::discriminant(&self.state) {
+                break;
+            }
+            step.did_work = true;
+        }
+        (step, wish)
+    }
 }
 
 /// The best protocol that all assignors can work with.

@@ -4,14 +4,16 @@
 //! the machine under it: stepped by its owner, it hands over whole batches without a copy.
 //!
 //! A record's way: `fetcher` (sessions, one long poll per broker) → `batch_filter` (aborted and control batches) →
-//! `partitions` (buffers, positions) → [`ConsumerCore::take_fetched`] → `shell` (records). Beside it: `group` (joining,
-//! with an [`assignor`]), `keep_alive` (heartbeats, from any thread), `commits`, `lookups` (offsets by time, resets),
-//! `validation` (truncation after a change of leader).
+//! `partitions` (buffers, positions) → [`ConsumerCore::take_fetched`] → `shell` (records). Beside it: a `membership`, that
+//! is `group` (the classic protocol: joining, with an [`assignor`]) or `consumer_group` (KIP-848: the broker assigns), with
+//! its `keep_alive` (heartbeats, from any thread); `commits`, `lookups` (offsets by time, resets), `validation`
+//! (truncation after a change of leader).
 
 pub mod assignor;
 mod batch_filter;
 mod commits;
 mod config;
+mod consumer_group;
 mod core;
 mod driver;
 mod embedded_protocol;
@@ -19,6 +21,7 @@ mod fetcher;
 mod group;
 mod keep_alive;
 mod lookups;
+mod membership;
 mod partitions;
 mod read_buffers;
 mod record;
@@ -31,7 +34,7 @@ pub use assignor::{
     Assignment, Assignor, ClusterMetadata, CooperativeStickyAssignor, GroupAssignment, GroupMember, GroupSubscription,
     RangeAssignor, RebalanceProtocol, RoundRobinAssignor, StickyAssignor, Subscription, assignors_by_name,
 };
-pub use config::{ConsumerConfig, IsolationLevel};
+pub use config::{ConsumerConfig, GroupProtocol, IsolationLevel};
 pub use embedded_protocol::{
     MalformedProtocol, decode_assignment, decode_subscription, encode_assignment, encode_subscription,
 };

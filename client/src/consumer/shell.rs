@@ -12,7 +12,6 @@ use base::{Offset, Timestamp, TopicName, TopicPartition};
 use parking_lot::Mutex;
 use protocol::record::batches;
 
-use super::assignor::{Assignor, assignors_by_name};
 use super::config::ConsumerConfig;
 use super::core::ConsumerCore;
 use super::driver::Heartbeats;
@@ -24,6 +23,7 @@ use crate::error::ClientError;
 
 mod open;
 mod rebalance;
+mod subscribing;
 
 use self::open::Open;
 pub use self::rebalance::{Rebalance, RebalanceListener};
@@ -102,59 +102,6 @@ impl Consumer {
             wakeup: Wakeup::default(),
             heartbeats: None,
         })
-    }
-
-    /// Joins the group of `group.id` for these topics, or changes them; the group's partitions come with the next polls.
-    ///
-    /// # Errors
-    /// `Invalid` without `group.id`, or while partitions are assigned by hand.
-    pub fn subscribe(&mut self, topics: impl IntoIterator<Item = impl Into<TopicName>>) -> Result<(), ClientError> {
-        let assignors = assignors_by_name(&self.core.config().partition_assignment_strategy)?;
-        self.core.subscribe(topics.into_iter().map(Into::into), assignors)?;
-        self.start_heartbeats();
-        Ok(())
-    }
-
-    /// As [`Consumer::subscribe`], with a listener.
-    ///
-    /// # Errors
-    /// As [`Consumer::subscribe`].
-    pub fn subscribe_with(
-        &mut self,
-        topics: impl IntoIterator<Item = impl Into<TopicName>>,
-        listener: impl RebalanceListener + 'static,
-    ) -> Result<(), ClientError> {
-        self.subscribe(topics)?;
-        self.listener = Some(Box::new(listener));
-        Ok(())
-    }
-
-    /// As [`Consumer::subscribe`] for all topics, present and future, whose name satisfies `wanted`.
-    ///
-    /// # Errors
-    /// As [`Consumer::subscribe`].
-    pub fn subscribe_matching(
-        &mut self,
-        wanted: impl Fn(&str) -> bool + Send + Sync + 'static,
-    ) -> Result<(), ClientError> {
-        let assignors = assignors_by_name(&self.core.config().partition_assignment_strategy)?;
-        self.core.subscribe_matching(Arc::new(wanted), assignors)?;
-        self.start_heartbeats();
-        Ok(())
-    }
-
-    /// As [`Consumer::subscribe`], with assignors of one's own.
-    ///
-    /// # Errors
-    /// As [`Consumer::subscribe`].
-    pub fn subscribe_assigned_by(
-        &mut self,
-        topics: impl IntoIterator<Item = impl Into<TopicName>>,
-        assignors: Vec<Box<dyn Assignor>>,
-    ) -> Result<(), ClientError> {
-        self.core.subscribe(topics.into_iter().map(Into::into), assignors)?;
-        self.start_heartbeats();
-        Ok(())
     }
 
     /// Sets the listener of rebalances, in the place of one set before.

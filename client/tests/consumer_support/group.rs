@@ -10,9 +10,9 @@ use protocol::api::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
 };
 use protocol::api::messages::{
-    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse,
-    OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse, SyncGroupRequest,
-    SyncGroupResponse,
+    ConsumerGroupHeartbeatResponse, HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse,
+    LeaveGroupRequest, LeaveGroupResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest,
+    OffsetFetchResponse, SyncGroupRequest, SyncGroupResponse,
 };
 use protocol::api::{ErrorCode, FetchResponse, Request, Response};
 
@@ -190,7 +190,10 @@ impl State {
     }
 
     pub fn commit(&mut self, request: &OffsetCommitRequest, node: i32) -> OffsetCommitResponse {
-        let code = if request.generation_id_or_member_epoch < 0 && node == self.coordinator {
+        let epoch = request.generation_id_or_member_epoch;
+        let code = if node == self.coordinator && self.modern.contains_key(request.group_id.as_str()) {
+            self.modern_code(&request.group_id, &request.member_id, epoch)
+        } else if epoch < 0 && node == self.coordinator {
             ErrorCode::None
         } else {
             let generation = request.generation_id_or_member_epoch;
@@ -219,6 +222,8 @@ impl State {
             group.group_id = asked.group_id.clone();
             if node != self.coordinator {
                 group.error_code = ErrorCode::NotCoordinator.code();
+            } else if let Some(member) = &asked.member_id {
+                group.error_code = self.modern_code(&asked.group_id, member, asked.member_epoch).code();
             }
             for topic in asked.topics.iter().flatten() {
                 let mut of_topic = OffsetFetchResponseTopics::default();
@@ -240,6 +245,12 @@ impl State {
         response
     }
 
+    fn refused_fetch(&self, request: &OffsetFetchRequest, code: ErrorCode) -> OffsetFetchResponse {
+        let mut response = self.offset_fetch(request, self.coordinator);
+        response.groups.iter_mut().for_each(|group| group.error_code = code.code());
+        response
+    }
+
     pub fn refusal(&self, request: &Request, code: ErrorCode) -> Response {
         match request {
             Request::OffsetCommit(request) => Response::OffsetCommit(commit_response(request, code)),
@@ -248,6 +259,13 @@ impl State {
                 response.error_code = code.code();
                 Response::Heartbeat(response)
             }
+            Request::ConsumerGroupHeartbeat(_) => {
+                let mut response = ConsumerGroupHeartbeatResponse::default();
+                response.error_code = code.code();
+                response.error_message = Some(text("told to"));
+                Response::ConsumerGroupHeartbeat(response)
+            }
+            Request::OffsetFetch(request) => Response::OffsetFetch(self.refused_fetch(request, code)),
             Request::JoinGroup(_) => {
                 let mut response = JoinGroupResponse::default();
                 response.error_code = code.code();

@@ -1,10 +1,11 @@
-//! A cluster of two in-memory brokers for the consumer's tests: logs, fetch sessions, a classic group coordinator,
-//! and whatever failure a test asks for. Time is a [`ManualClock`]; nothing happens but in a call.
+//! A cluster of two in-memory brokers for the consumer's tests: logs, fetch sessions, a coordinator of groups of both
+//! protocols, and whatever failure a test asks for. Time is a [`ManualClock`]; nothing happens but in a call.
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::type_complexity, reason = "a test may panic")]
 
 mod group;
 mod logs;
+pub mod modern;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use protocol::transport::{
 
 pub use group::FakeGroup;
 pub use logs::FakeLog;
+pub use modern::ModernGroup;
 
 pub fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
@@ -48,6 +50,9 @@ pub struct Held {
 pub struct State {
     pub topics: BTreeMap<String, FakeTopic>,
     pub groups: BTreeMap<String, FakeGroup>,
+    pub modern: BTreeMap<String, ModernGroup>,
+    /// Brokers know the consumer protocol.
+    pub serves_modern: bool,
     pub committed: BTreeMap<(String, String, i32), (Offset, i32, String)>,
     pub coordinator: i32,
     pub held: Vec<Held>,
@@ -81,6 +86,8 @@ impl Cluster {
         let state = State {
             topics: BTreeMap::new(),
             groups: BTreeMap::new(),
+            modern: BTreeMap::new(),
+            serves_modern: true,
             committed: BTreeMap::new(),
             coordinator: 0,
             held: Vec::new(),
@@ -142,6 +149,7 @@ impl Cluster {
             let mut state = self.state.lock();
             state.now_ms = self.clock.now().ticks_ms;
             state.expire_members();
+            state.expire_modern_members();
             for _ in 0..2 {
                 let held = std::mem::take(&mut state.held);
                 for held in held {
@@ -255,7 +263,7 @@ impl State {
     /// What answers at once, without being held back.
     fn try_answer(&mut self, request: &Request, node: i32, _connection: u64, until_ms: i64) -> Option<Response> {
         match request {
-            Request::ApiVersions(_) => Some(Response::ApiVersions(versions())),
+            Request::ApiVersions(_) => Some(Response::ApiVersions(versions(self.serves_modern))),
             Request::Metadata(request) => Some(Response::Metadata(self.metadata(request))),
             Request::FindCoordinator(request) => Some(Response::FindCoordinator(self.find_coordinator(request))),
             Request::Fetch(request) => self.fetch(request, node, self.now_ms >= until_ms).map(Response::Fetch),
@@ -266,6 +274,9 @@ impl State {
             Request::JoinGroup(request) => self.join_answer(request, node).map(Response::JoinGroup),
             Request::SyncGroup(request) => self.sync_answer(request, node).map(Response::SyncGroup),
             Request::Heartbeat(request) => Some(Response::Heartbeat(self.heartbeat(request, node))),
+            Request::ConsumerGroupHeartbeat(request) => {
+                Some(Response::ConsumerGroupHeartbeat(self.modern_heartbeat(request, node)))
+            }
             Request::LeaveGroup(request) => Some(Response::LeaveGroup(self.leave(request))),
             Request::OffsetCommit(request) => Some(Response::OffsetCommit(self.commit(request, node))),
             Request::OffsetFetch(request) => Some(Response::OffsetFetch(self.offset_fetch(request, node))),
@@ -329,7 +340,7 @@ impl State {
     }
 }
 
-fn versions() -> ApiVersionsResponse {
+fn versions(with_modern: bool) -> ApiVersionsResponse {
     let mut response = ApiVersionsResponse::default();
     for api in [
         ApiKey::ApiVersions,
@@ -344,7 +355,11 @@ fn versions() -> ApiVersionsResponse {
         ApiKey::LeaveGroup,
         ApiKey::OffsetCommit,
         ApiKey::OffsetFetch,
+        ApiKey::ConsumerGroupHeartbeat,
     ] {
+        if api == ApiKey::ConsumerGroupHeartbeat && !with_modern {
+            continue;
+        }
         let mut version = ApiVersion::default();
         version.api_key = api as i16;
         (version.min_version, version.max_version) = supported_versions(api);

@@ -9,7 +9,7 @@ use protocol::api::messages::sync_group_request::SyncGroupRequestAssignment;
 use protocol::api::messages::{GroupId, JoinGroupRequest, JoinGroupResponse, SyncGroupRequest};
 use protocol::api::{ApiKey, ErrorCode, Request};
 
-use super::{Group, State, Wanted};
+use super::{Group, State};
 use crate::client::Lane;
 use crate::client::Lookup;
 use crate::connection::Connection;
@@ -21,6 +21,7 @@ use crate::consumer::core::Context;
 use crate::consumer::embedded_protocol::{
     decode_assignment, decode_subscription, encode_assignment, encode_subscription,
 };
+use crate::consumer::membership::Wanted;
 use crate::consumer::types::GroupMetadata;
 use crate::error::ClientError;
 use crate::step::Step;
@@ -51,7 +52,7 @@ impl Group {
                 Err(step) => return step,
             };
             let reason = self.rejoin.take();
-            self.keep_alive.end();
+            self.session.end();
             let request = join_request(context, &self.member, &mut self.assignors, &self.topics, version, reason);
             let timeout_ms = rebalance_timeout_ms(context);
             let sent = connection.send_within(Request::JoinGroup(request), version, timeout_ms, context.now);
@@ -125,7 +126,7 @@ impl Group {
             return self.refuse(context, error);
         };
         self.chosen = index;
-        self.keep_alive.begin(self.member.clone(), context.now);
+        self.session.begin(self.member.clone(), context.now);
         self.assigned_from = None;
         let leads = response.leader.as_str() == self.member.member_id && !response.skip_assignment;
         tracing::info!(group = self.member.group_id, generation = self.member.generation, leads, "joined");
@@ -170,7 +171,7 @@ impl Group {
             std::task::Poll::Pending => return Step::IDLE,
             std::task::Poll::Ready(Ok(assignment)) => assignment,
             std::task::Poll::Ready(Err(error)) => {
-                self.keep_alive.end();
+                self.session.end();
                 return self.refuse(context, error);
             }
         };
@@ -227,7 +228,7 @@ impl Group {
                 self.prepare();
             }
             code if code.is_retriable() || code == ErrorCode::RebalanceInProgress => {
-                self.keep_alive.end();
+                self.session.end();
                 return self.again(context, code, "");
             }
             code => {
@@ -249,7 +250,7 @@ fn join_request(
 ) -> JoinGroupRequest {
     let mut request = JoinGroupRequest::default();
     request.group_id = GroupId(text(&member.group_id));
-    request.session_timeout_ms = context.config.session_timeout_ms;
+    request.session_timeout_ms = context.config.classic_session_timeout_ms();
     request.rebalance_timeout_ms = context.config.max_poll_interval_ms;
     request.member_id = text(&member.member_id);
     request.group_instance_id = member.group_instance_id.as_deref().map(text);
