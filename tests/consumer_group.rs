@@ -227,8 +227,10 @@ fn a_member_that_an_operator_removed_loses_its_partitions_and_comes_back() {
     poll_until(&mut [&mut one], &mut read, |_, read| read.len() == 20);
     one.commit_blocking().unwrap();
     remove(&world, &topic, &one);
+    // What is read until the member hears of it is nobody's, and read again.
+    poll_until(&mut [&mut one], &mut read, |_, _| heard.all().len() == 3);
     world.write(&topic, 20..40);
-    poll_until(&mut [&mut one], &mut read, |_, read| read.len() == 40 && heard.all().len() == 3);
+    poll_until(&mut [&mut one], &mut read, |_, read| read.len() == 40);
     assert_eq!(heard.all(), ["assigned", "lost", "assigned"]);
     assert_once_each(&read, 40);
     one.close_blocking().unwrap();
@@ -279,7 +281,8 @@ fn offsets_in_a_transaction_are_those_of_a_member() {
     let topic = world.topic("transaction");
     world.write(&topic, 0..20);
     let mut read = BTreeMap::new();
-    let mut one = world.consumer(&topic, &[("enable.auto.commit", "false")]);
+    // Waits for offsets whose transaction is not through yet.
+    let mut one = world.consumer(&topic, &[("enable.auto.commit", "false"), ("isolation.level", "read_committed")]);
     poll_until(&mut [&mut one], &mut read, |_, read| read.len() == 20);
     let id = format!("{topic}-id");
     let config = ProducerConfig::default().transactional_id(Some(id));
