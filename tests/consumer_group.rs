@@ -316,6 +316,35 @@ fn offsets_in_a_transaction_are_those_of_a_member() {
 }
 
 #[test]
+fn a_member_is_kept_while_its_owner_processes_but_for_max_poll_interval_only() {
+    const MAX_POLL_MS: i64 = 3_000;
+    let builder = Embedded::temporary_builder().unwrap();
+    let builder = builder.set("group.consumer.min.session.timeout.ms", 500);
+    let world = World::embedded(builder.set("group.consumer.session.timeout.ms", 1_500), String::new());
+    let topic = world.topic("busy");
+    let mut read = BTreeMap::new();
+    let busy = MAX_POLL_MS.to_string();
+    let (mut one, mut two) = (world.consumer(&topic, &[("max.poll.interval.ms", &busy)]), world.consumer(&topic, &[]));
+    poll_until(&mut [&mut one, &mut two], &mut read, |consumers, _| shared(consumers, &[2, 2]));
+    let heard = Heard::default();
+    one.set_rebalance_listener(heard.clone());
+    assert!(one.poll_blocking(Duration::ZERO).unwrap().is_empty());
+    // Nobody polls the first: its heartbeats go on by themselves for longer than a session, then it leaves.
+    let clock = SystemClock::new();
+    let begun = clock.now().ticks_ms;
+    poll_until(&mut [&mut two], &mut read, |consumers, _| shared(consumers, &[4]));
+    let taken = clock.now().ticks_ms - begun;
+    assert!(taken >= MAX_POLL_MS - 100, "its partitions went to another after {taken} ms");
+    assert!(heard.all().is_empty());
+    // It polls again: lost, and back in the group.
+    poll_until(&mut [&mut one, &mut two], &mut read, |consumers, _| shared(consumers, &[2, 2]));
+    assert_eq!(heard.all(), ["lost", "assigned"]);
+    one.close_blocking().unwrap();
+    two.close_blocking().unwrap();
+    world.end();
+}
+
+#[test]
 fn a_broker_that_restarts_is_no_rebalance() {
     let folder = tempfile::tempdir().unwrap();
     let start = |address: &str| {

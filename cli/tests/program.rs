@@ -13,6 +13,7 @@ mod program {
     mod dump_log;
     mod groups;
     mod help;
+    mod members;
     mod perf;
     mod records;
     mod refusals;

@@ -125,11 +125,10 @@ impl ConsumerGroup {
 
     /// Takes what came of the heartbeats.
     fn learn(&mut self, news: News, epoch: i32, context: &mut Context<'_>) {
-        let was = self.member.generation;
-        self.member.generation = epoch;
-        self.member.member_id = if epoch > 0 { self.session.member_id() } else { String::new() };
-        if was != epoch {
+        if self.member.generation != epoch {
             tracing::debug!(group = self.member.group_id, epoch, "the member's epoch");
+            self.member.generation = epoch;
+            self.member.member_id = if epoch > 0 { self.session.member_id() } else { String::new() };
         }
         context.errors.extend(news.refusal);
         if let Some(assignment) = news.assignment

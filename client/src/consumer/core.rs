@@ -157,7 +157,8 @@ impl ConsumerCore {
         }
     }
 
-    /// Asks for a rebalance; the reason is told to the broker.
+    /// Asks for a rebalance; the reason is told to the broker. With `group.protocol=consumer` the coordinator alone decides:
+    /// nothing but a warning in the log.
     pub fn request_rejoin(&mut self, reason: &str) {
         if let Some(group) = &mut self.group {
             group.request_rejoin(reason);

@@ -297,7 +297,7 @@ impl Consumer {
         self.core.group_metadata()
     }
 
-    /// Asks for a rebalance.
+    /// Asks for a rebalance. With `group.protocol=consumer` the coordinator alone decides: nothing but a warning in the log.
     pub fn enforce_rebalance(&mut self, reason: &str) {
         self.core.request_rejoin(reason);
     }

@@ -199,7 +199,7 @@ impl fmt::Debug for Fetched {
 pub struct GroupMetadata {
     /// `group.id`.
     pub group_id: String,
-    /// Generation joined; -1 outside the group.
+    /// Generation joined, or the member's epoch with `group.protocol=consumer`; -1 outside the group.
     pub generation: i32,
     /// Member id; empty outside the group.
     pub member_id: String,

@@ -17,7 +17,11 @@ const REFUSED: &[(&str, &[&str], &str)] = &[
     ("consumer.", &["enable.auto.commit", "auto.commit.interval.ms"], "the runtime commits: use commit.interval.ms"),
     ("consumer.", &["auto.offset.reset"], "use auto.offset.reset without prefix"),
     ("consumer.", &["group.protocol"], "use group.protocol without prefix"),
-    ("consumer.", &["partition.assignment.strategy"], "the runtime assigns whole tasks: leave it out"),
+    (
+        "consumer.",
+        &["partition.assignment.strategy", "group.remote.assignor"],
+        "the runtime assigns whole tasks: leave it out",
+    ),
     ("consumer.", &["max.poll.records"], "whole batches are taken: use buffered.records.per.partition"),
     ("consumer.", &["exclude.internal.topics"], "topics are read by name: leave it out"),
     ("restore.consumer.", NAMES_OF_MEMBERS, "changelogs are read outside any group: use main.consumer."),
