@@ -38,7 +38,8 @@ pub fn run(workloads: &[Workload], sizes: &[u64], cache: &str) -> Result<()> {
 }
 
 fn once(workload: Workload, n: u64, cache: &str) -> Result<f64> {
-    let broker = Embedded::temporary()?;
+    // The datasets' event times are years back: retention would take away what is yet to be read.
+    let broker = Embedded::temporary_builder()?.set("log.retention.ms", -1).start()?;
     embedded::prepare(&broker, workload, n, "out")?;
     let (_, expect) = workload.records(n);
     let config = StreamsConfig::new("growth").with("state.dir", broker.state_dir().display())?;
