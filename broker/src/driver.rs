@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base::{Rng, SystemClock};
 use protocol::transport::Transport;
-use storage::files::RealFiles;
+use storage::files::{RealFiles, raise_open_files_limit};
 
 use crate::broker::{Broker, BrokerSeams};
 use crate::config::BrokerConfig;
@@ -22,11 +22,13 @@ pub struct RunningBroker {
 }
 
 impl Broker {
-    /// Opens the data directory on real files and starts the flusher, the timer and the cleaner.
+    /// Opens the data directory on real files and starts the flusher, the timer and the cleaner. The process's limit of open files is
+    /// raised to what the system allows.
     ///
     /// # Errors
     /// As [`Broker::open`].
     pub fn start(config: BrokerConfig) -> Result<RunningBroker, BrokerError> {
+        raise_open_files_limit();
         let seams = BrokerSeams {
             clock: SystemClock::shared(),
             rng: Rng::from_entropy(),

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use base::Timestamp;
 
-pub use real::RealFiles;
+pub use real::{RealFiles, raise_open_files_limit};
 pub use sim::{Fault, SimFiles};
 
 /// How [`Files::open`] opens.
@@ -88,6 +88,22 @@ pub trait Files: Send + Sync {
     /// [`FileHandle::sync_data`] on every file, side by side where that is quicker; one result for each, in order.
     fn sync_all(&self, files: &[Arc<dyn FileHandle>]) -> Vec<io::Result<()>> {
         files.iter().map(|file| file.sync_data()).collect()
+    }
+
+    /// Makes everything below a folder durable, contents and names, and the folder's own names: for when there is much of it.
+    ///
+    /// # Errors
+    /// Any of it could not be synced.
+    fn sync_below(&self, folder: &Path) -> io::Result<()> {
+        for entry in self.list(folder)? {
+            let path = folder.join(&entry.name);
+            if entry.is_dir {
+                self.sync_below(&path)?;
+            } else {
+                self.open(&path, OpenMode::Read)?.sync_data()?;
+            }
+        }
+        self.sync_dir(folder)
     }
 
     /// Size of the volume that holds `path`, where it is known.

@@ -11,6 +11,7 @@ mod log {
     mod compaction;
     mod crash;
     mod damage;
+    mod many;
     mod model;
     mod read;
     mod retention;

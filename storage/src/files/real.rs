@@ -31,6 +31,18 @@ impl RealFiles {
     }
 }
 
+/// Lets this process open as many files as the system allows it: a broker with many partitions has many that wait for their sync,
+/// and sockets beside them. What is set up for interactive programs is often 1,024; the JVM raises it as well.
+pub fn raise_open_files_limit() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+        if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {
+            tracing::warn!(%error, current = ?limit.current, maximum = ?limit.maximum, "cannot raise the limit of open files");
+        }
+    }
+}
+
 struct RealFile(File);
 
 struct RealLock(#[expect(dead_code, reason = "the lock lives as long as the descriptor")] File);
@@ -101,6 +113,11 @@ impl Files for RealFiles {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
+    }
+
+    fn sync_below(&self, folder: &Path) -> io::Result<()> {
+        // The whole file system at once: a sync of each of ten thousand files would take ten times as long.
+        Ok(rustix::fs::syncfs(File::open(folder)?)?)
     }
 
     fn volume(&self, path: &Path) -> io::Result<Volume> {

@@ -48,6 +48,8 @@ struct Disk {
     next_lock: u64,
     used: u64,
     capacity: Option<u64>,
+    open: usize,
+    open_max: Option<usize>,
     faults: Vec<InjectedFault>,
 }
 
@@ -148,8 +150,17 @@ impl SimFiles {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let mut nodes = HashMap::default();
         nodes.insert(ROOT, Node::Folder(FolderNode::default()));
-        let disk =
-            Disk { nodes, next_node: ROOT + 1, life: 0, next_lock: 0, used: 0, capacity: None, faults: Vec::new() };
+        let disk = Disk {
+            nodes,
+            next_node: ROOT + 1,
+            life: 0,
+            next_lock: 0,
+            used: 0,
+            capacity: None,
+            open: 0,
+            open_max: None,
+            faults: Vec::new(),
+        };
         Self { disk: Arc::new(Mutex::new(disk)), clock }
     }
 
@@ -194,6 +205,11 @@ impl SimFiles {
         self.disk.lock().capacity = bytes;
     }
 
+    /// Bounds how many handles are open at the same time; one more fails as it does for a process that may open no more.
+    pub fn set_open_max(&self, files: Option<usize>) {
+        self.disk.lock().open_max = files;
+    }
+
     /// Sum of the sizes of all files, removed but open ones included.
     pub fn used_bytes(&self) -> u64 {
         self.disk.lock().used
@@ -206,6 +222,12 @@ struct SimFile {
     life: u64,
     path: PathBuf,
     writable: bool,
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        self.files.disk.lock().open -= 1;
+    }
 }
 
 struct SimLock {
@@ -231,6 +253,9 @@ impl Files for SimFiles {
         let now = self.clock.wall_ms();
         let mut disk = self.disk.lock();
         disk.check(Fault::Name, path)?;
+        if disk.open_max.is_some_and(|most| disk.open >= most) {
+            return Err(io::Error::other("too many open files"));
+        }
         let node = match disk.find(path) {
             Ok(node) => {
                 disk.file(node)?;
@@ -248,6 +273,7 @@ impl Files for SimFiles {
             Err(error) => return Err(error),
         };
         let life = disk.life;
+        disk.open += 1;
         drop(disk);
         let writable = mode != OpenMode::Read;
         let handle = SimFile { files: self.clone(), node, life, path: path.to_owned(), writable };

@@ -315,6 +315,7 @@ impl PartitionLog {
             && self.epochs.lock().assign(header.leader_epoch, header.base_offset)
         {
             self.write_epochs()?;
+            self.queue_sync();
         }
         let size = segment
             .append(&head, &body, header, config.index_interval_bytes)
@@ -338,8 +339,11 @@ impl PartitionLog {
                     segment.txn_index.file().existing()
                 };
                 let file = write().map_err(|error| segment.io("write the transaction index of", &error))?;
-                self.mark_unsynced(file);
-                self.mark_names_unsynced(false);
+                // Otherwise synced with the whole segment, when that is rolled.
+                if self.shared.durability == Durability::Power {
+                    self.mark_unsynced(file);
+                    self.mark_names_unsynced(false);
+                }
             }
         }
         self.tail.push(header.base_offset, header.last_offset(), head, body);

@@ -17,7 +17,7 @@ use super::claim::{ClaimedDirectory, read_text};
 use super::config::LogConfig;
 use super::deferred::DeferredDeletes;
 use super::file_cache::FileCache;
-use super::flusher::Flusher;
+use super::flusher::{Flusher, SYNC_DIRECTORY_FROM};
 use super::partition::{DirectoryFailure, Listener, Shared};
 use super::partitions::{Checkpointed, Slot, parse_folder_name};
 use super::tail::TailBudget;
@@ -182,7 +182,7 @@ impl LogDirectory {
             clock: Arc::clone(&options.clock),
             rng: Mutex::new(rng.fork()),
             budget: TailBudget::new(options.tail_partition_bytes, options.tail_total_bytes),
-            flusher: Flusher::new(Arc::clone(&files)),
+            flusher: Flusher::new(Arc::clone(&files), path.clone()),
             deferred: DeferredDeletes::default(),
             failure: DirectoryFailure::default(),
         });
@@ -384,8 +384,22 @@ impl LogDirectory {
     fn close_logs(&self) -> Result<(), LogError> {
         let logs = self.open_partitions();
         let mut result = Ok(());
-        for log in &logs {
-            result = result.and(log.begin_close());
+        if logs.iter().filter(|log| log.is_dirty()).count() < SYNC_DIRECTORY_FROM {
+            for log in &logs {
+                result = result.and(log.begin_close());
+            }
+        } else {
+            // No step of the flusher in between: it would vouch for what only the sync of everything makes durable.
+            let _alone = self.shared.flusher.exclusive();
+            for log in &logs {
+                result = result.and(log.begin_close());
+                log.leave_to_directory_sync();
+            }
+            result = result.and(self.sync_everything().inspect_err(|error| {
+                for log in &logs {
+                    log.fail(error.clone());
+                }
+            }));
         }
         while self.shared.flusher.has_work() {
             self.shared.flusher.step();

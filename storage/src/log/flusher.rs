@@ -3,14 +3,21 @@
 //! Appends put their partition into a queue; a step takes the whole queue, syncs all its files together and then moves
 //! every partition's high watermark. Whoever appends meanwhile is in the next step.
 
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use base::hash::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::partition::{PartitionLog, SyncJob};
 use crate::error::StorageError;
 use crate::files::{FileHandle, Files};
+
+/// From how many partitions on they are synced with everything else in the directory: the files of all of them would be open at the
+/// same time, and their folders are synced one by one.
+pub(super) const SYNC_DIRECTORY_FROM: usize = 64;
 
 /// What one step of the flusher did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +32,8 @@ pub struct FlushStep {
 /// their listeners. Under `Process` only rolled segments pass through here, and nobody waits for it.
 pub struct Flusher {
     files: Arc<dyn Files>,
+    /// The data directory.
+    folder: PathBuf,
     queue: Mutex<Vec<Arc<PartitionLog>>>,
     wake: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
     /// Held during a step: a second one would vouch for data that the first is still syncing.
@@ -32,8 +41,8 @@ pub struct Flusher {
 }
 
 impl Flusher {
-    pub(super) fn new(files: Arc<dyn Files>) -> Arc<Self> {
-        Arc::new(Self { files, queue: Mutex::default(), wake: Mutex::new(None), stepping: Mutex::new(()) })
+    pub(super) fn new(files: Arc<dyn Files>, folder: PathBuf) -> Arc<Self> {
+        Arc::new(Self { files, folder, queue: Mutex::default(), wake: Mutex::new(None), stepping: Mutex::new(()) })
     }
 
     /// Adds a partition that is not in the queue.
@@ -73,34 +82,41 @@ impl Flusher {
                 (partition, job)
             })
             .collect();
-        let files: Vec<Arc<dyn FileHandle>> = jobs.iter().flat_map(|(_, job)| job.files.iter().cloned()).collect();
-        let mut results = if files.is_empty() { Vec::new() } else { self.files.sync_all(&files) }.into_iter();
-        // The data directory is named by every new partition and synced once.
-        let mut synced_folders: Vec<(std::path::PathBuf, Result<(), StorageError>)> = Vec::new();
+        let outcomes = if jobs.len() < SYNC_DIRECTORY_FROM {
+            self.sync_each(&jobs)
+        } else {
+            // Their folders, each synced by itself, would take longer than all there is.
+            let synced = self.files.sync_below(&self.folder);
+            vec![synced.map_err(|error| StorageError::io("sync", &self.folder, &error)); jobs.len()]
+        };
         let mut step = FlushStep { partitions: jobs.len(), failed: 0 };
-        for (partition, job) in &jobs {
-            let mut outcome = Ok(());
-            for _ in &job.files {
-                if let Some(Err(error)) = results.next()
-                    && outcome.is_ok()
-                {
-                    outcome = Err(StorageError::io("sync", partition.folder(), &error));
-                }
-            }
-            for folder in &job.folders {
-                let known = synced_folders.iter().find(|(known, _)| known == folder).map(|(_, result)| result.clone());
-                let result = known.unwrap_or_else(|| {
-                    let result = self.files.sync_dir(folder);
-                    let result = result.map_err(|error| StorageError::io("sync", folder, &error));
-                    synced_folders.push((folder.clone(), result.clone()));
-                    result
-                });
-                outcome = outcome.and(result);
-            }
+        for ((partition, job), outcome) in jobs.iter().zip(outcomes) {
             step.failed += usize::from(outcome.is_err());
             partition.complete_sync(job, outcome);
         }
         step
+    }
+
+    /// Syncs the files and folders of these jobs; the outcome of each job.
+    fn sync_each(&self, jobs: &[(Arc<PartitionLog>, SyncJob)]) -> Vec<Result<(), StorageError>> {
+        let files: Vec<Arc<dyn FileHandle>> = jobs.iter().flat_map(|(_, job)| job.files.iter().cloned()).collect();
+        let mut results = if files.is_empty() { Vec::new() } else { self.files.sync_all(&files) }.into_iter();
+        // The data directory is named by every new partition and synced once.
+        let mut synced_folders: HashMap<&Path, Result<(), StorageError>> = HashMap::default();
+        let mut outcomes = Vec::with_capacity(jobs.len());
+        for (partition, job) in jobs {
+            let of_files: Vec<io::Result<()>> = results.by_ref().take(job.files.len()).collect();
+            let of_files: io::Result<()> = of_files.into_iter().collect();
+            let mut outcome = of_files.map_err(|error| StorageError::io("sync", partition.folder(), &error));
+            for folder in &job.folders {
+                let result = synced_folders.entry(folder).or_insert_with(|| {
+                    self.files.sync_dir(folder).map_err(|error| StorageError::io("sync", folder, &error))
+                });
+                outcome = outcome.and(result.clone());
+            }
+            outcomes.push(outcome);
+        }
+        outcomes
     }
 
     /// Whether a step has something to do.

@@ -212,6 +212,39 @@ impl<E: Entry> Index<E> {
         Ok(entries)
     }
 
+    /// Forgets all entries, to be given them again from the first on. The file keeps what it has until
+    /// [`Index::finish_rebuild`] or [`Index::truncate`]: most often it is what is written again.
+    pub(super) fn begin_rebuild(&self) {
+        *self.state.write() = State { stored: 0, pending: Vec::new(), last: None };
+    }
+
+    /// Lets the file hold the entries given since [`Index::begin_rebuild`] and nothing else; not touched if it does already.
+    pub(super) fn finish_rebuild(&self) -> io::Result<()> {
+        let open = self.file.open(OpenMode::Create)?;
+        let before = open.0.len()?;
+        if !self.is_written(&open, before)? {
+            self.write_out()?;
+        }
+        let mut state = self.state.write();
+        state.stored += state.pending.len() as u32;
+        state.pending = Vec::new();
+        let len = u64::from(state.stored) * E::SIZE as u64;
+        if before > len { open.0.set_len(len) } else { Ok(()) }
+    }
+
+    /// Whether the file, `len` bytes long, begins with the entries in memory and none were written meanwhile.
+    fn is_written(&self, open: &OpenFile, len: u64) -> io::Result<bool> {
+        let state = self.state.read();
+        let mut bytes = Vec::with_capacity(state.pending.len() * E::SIZE);
+        state.pending.iter().for_each(|entry| entry.write(&mut bytes));
+        if state.stored > 0 || len < bytes.len() as u64 {
+            return Ok(false);
+        }
+        let mut found = vec![0; bytes.len()];
+        open.0.read_exact_at(&mut found, 0)?;
+        Ok(found == bytes)
+    }
+
     /// Keeps the first `count` entries only.
     pub(super) fn truncate(&self, count: usize) -> io::Result<()> {
         let mut entries = self.entries()?;

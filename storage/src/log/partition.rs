@@ -491,6 +491,8 @@ impl PartitionLog {
             self.write_epochs()?;
         }
         writer.created = true;
+        // Also where no append asks for a sync: until theirs these files stay open.
+        self.queue_sync();
         Ok(())
     }
 
@@ -547,9 +549,15 @@ impl PartitionLog {
     /// Writes the producers' snapshot for `offset`; durable with the next sync.
     pub(super) fn write_snapshot(&self, writer: &Writer, offset: Offset) -> Result<(), LogError> {
         let path = self.folder.join(file_name(offset, ".snapshot"));
+        let content = writer.producers.to_snapshot();
         let write = || {
-            let file = self.shared.cache.files().open(&path, OpenMode::Truncate)?;
-            file.write_at(&writer.producers.to_snapshot(), 0)?;
+            let file = self.shared.cache.files().open(&path, OpenMode::Create)?;
+            // A log that is closed as it was opened has it already: to write it again costs more than to look.
+            let mut found = vec![0; content.len()];
+            if file.len()? != content.len() as u64 || file.read_exact_at(&mut found, 0).is_err() || found != content {
+                file.set_len(0)?;
+                file.write_at(&content, 0)?;
+            }
             Ok(file)
         };
         let file = write().map_err(|error| StorageError::io("write", &path, &error))?;
@@ -580,6 +588,16 @@ impl PartitionLog {
         self.remove_snapshots_between(log_end)?;
         self.queue_sync();
         Ok(())
+    }
+
+    /// Whether closing must write something.
+    pub(super) fn is_dirty(&self) -> bool {
+        self.writer.lock().dirty
+    }
+
+    /// Lets go of the files that wait for a sync: the caller syncs the whole directory before the flusher's next step.
+    pub(super) fn leave_to_directory_sync(&self) {
+        *self.unsynced.lock() = Unsynced::default();
     }
 
     /// Ends what [`PartitionLog::begin_close`] began, after the flusher's step.

@@ -8,10 +8,11 @@ use uuid::Uuid;
 
 use super::config::LogConfig;
 use super::directory::LogDirectory;
+use super::flusher::SYNC_DIRECTORY_FROM;
 use super::leader_epochs::LeaderEpochs;
 use super::partition::{Opened, PartitionLog};
 use super::producer_state::Producers;
-use super::recovery::{Found, open_partition};
+use super::recovery::{Found, Recovered, open_partition, sync_recovered};
 use super::types::{Durability, LogError, RecoveryReport};
 use crate::error::{ErrorKind, StorageError};
 
@@ -21,6 +22,14 @@ pub(super) struct Checkpointed {
     pub(super) recovery_point: Offset,
     pub(super) log_start: Offset,
     pub(super) high_watermark: Offset,
+}
+
+/// A partition that was recovered and not synced yet.
+struct Unsettled {
+    partition: TopicPartition,
+    known: Checkpointed,
+    log: Arc<PartitionLog>,
+    recovered: Recovered,
 }
 
 /// A partition of the directory.
@@ -46,30 +55,65 @@ impl LogDirectory {
     pub(super) fn open_all(&mut self) {
         let mut report = std::mem::take(&mut self.report);
         let names: Vec<TopicPartition> = self.partitions.get_mut().keys().cloned().collect();
+        let mut unsettled = Vec::new();
         for partition in names {
             let Some(Slot::Closed(known)) = self.partitions.get_mut().get(&partition) else { continue };
             let known = *known;
-            let opened = self.open_log(&partition, known, false, &mut report);
-            let slot = match opened {
-                Ok(log) => Slot::Open(log),
-                Err(error) => {
-                    tracing::error!(%partition, %error, "cannot open a partition; it is offline");
-                    report.offline.push((partition.clone(), error.clone()));
-                    Slot::Offline(error, known)
-                }
-            };
-            self.partitions.get_mut().insert(partition, slot);
+            match self.recover_log(&partition, known, false, &mut report) {
+                Ok((log, Some(recovered))) => unsettled.push(Unsettled { partition, known, log, recovered }),
+                Ok((log, None)) => drop(self.partitions.get_mut().insert(partition, Slot::Open(log))),
+                Err(error) => self.take_offline(partition, known, error, &mut report),
+            }
         }
+        self.settle(unsettled, &mut report);
         self.report = report;
     }
 
-    fn open_log(
+    /// Syncs what was recovered; from then on it is open.
+    fn settle(&mut self, unsettled: Vec<Unsettled>, report: &mut RecoveryReport) {
+        let recovered: Vec<&Recovered> = unsettled.iter().map(|unsettled| &unsettled.recovered).collect();
+        let outcomes = if recovered.len() < SYNC_DIRECTORY_FROM {
+            sync_recovered(self.shared.cache.files().as_ref(), &recovered)
+        } else {
+            vec![self.sync_everything(); recovered.len()]
+        };
+        for (Unsettled { partition, known, log, .. }, outcome) in unsettled.into_iter().zip(outcomes) {
+            match outcome {
+                Ok(()) => drop(self.partitions.get_mut().insert(partition, Slot::Open(log))),
+                Err(error) => {
+                    self.shared.failure.note(&error);
+                    self.take_offline(partition, known, error, report);
+                }
+            }
+        }
+    }
+
+    /// Makes all that the directory holds durable.
+    pub(super) fn sync_everything(&self) -> Result<(), LogError> {
+        let synced = self.shared.cache.files().sync_below(&self.shared.folder);
+        synced.map_err(|error| StorageError::io("sync", &self.shared.folder, &error))
+    }
+
+    fn take_offline(
+        &mut self,
+        partition: TopicPartition,
+        known: Checkpointed,
+        error: LogError,
+        report: &mut RecoveryReport,
+    ) {
+        tracing::error!(%partition, %error, "cannot open a partition; it is offline");
+        report.offline.push((partition.clone(), error.clone()));
+        self.partitions.get_mut().insert(partition, Slot::Offline(error, known));
+    }
+
+    /// The log of a partition, and what must be synced before it is used.
+    fn recover_log(
         &self,
         partition: &TopicPartition,
         known: Checkpointed,
         clean: bool,
         report: &mut RecoveryReport,
-    ) -> Result<Arc<PartitionLog>, LogError> {
+    ) -> Result<(Arc<PartitionLog>, Option<Recovered>), LogError> {
         let found = Found {
             cache: &self.shared.cache,
             partition,
@@ -80,12 +124,30 @@ impl LogDirectory {
             log_start: known.log_start,
             now_ms: self.options.clock.wall_ms(),
         };
-        let opened = open_partition(&found, report).inspect_err(|error| {
+        let (opened, recovered) = open_partition(&found, report).inspect_err(|error| {
             // Recovery mends what is damaged: files that cannot be read or written are not this partition's matter alone.
             self.shared.failure.note(error);
         })?;
         let config = self.options.default_config.clone();
-        Ok(PartitionLog::new(Arc::clone(&self.shared), partition.clone(), config, opened))
+        Ok((PartitionLog::new(Arc::clone(&self.shared), partition.clone(), config, opened), recovered))
+    }
+
+    fn open_log(
+        &self,
+        partition: &TopicPartition,
+        known: Checkpointed,
+        clean: bool,
+        report: &mut RecoveryReport,
+    ) -> Result<Arc<PartitionLog>, LogError> {
+        let (log, recovered) = self.recover_log(partition, known, clean, report)?;
+        if let Some(recovered) = recovered {
+            let outcomes = sync_recovered(self.shared.cache.files().as_ref(), &[&recovered]);
+            outcomes
+                .into_iter()
+                .collect::<Result<(), LogError>>()
+                .inspect_err(|error| self.shared.failure.note(error))?;
+        }
+        Ok(log)
     }
 
     /// The log of a partition, opened on first use; `None` if there is none.

@@ -40,9 +40,53 @@ pub(super) struct Found<'a> {
     pub(super) now_ms: Timestamp,
 }
 
-/// Opens a partition; adds to `report` what was cut.
-pub(super) fn open_partition(found: &Found<'_>, report: &mut RecoveryReport) -> Result<Opened, LogError> {
+/// What recovery read or wrote of a partition, and may be in the page cache only: see [`sync_recovered`].
+pub(super) struct Recovered {
+    folder: PathBuf,
+    segments: Vec<Arc<Segment>>,
+}
+
+/// Opens a partition; adds to `report` what was cut. What was recovered must be synced before the log is used.
+pub(super) fn open_partition(
+    found: &Found<'_>,
+    report: &mut RecoveryReport,
+) -> Result<(Opened, Option<Recovered>), LogError> {
     Opening { found, files: found.cache.files().as_ref(), recovered: false }.run(report)
+}
+
+/// Makes what was recovered of partitions of one directory durable, and the indexes that were made again. Together, since one
+/// sync of many files costs little more than that of one. The outcome of each.
+pub(super) fn sync_recovered(files: &dyn Files, recovered: &[&Recovered]) -> Vec<Result<(), LogError>> {
+    let mut handles = Vec::new();
+    let opened: Vec<Result<usize, LogError>> = recovered
+        .iter()
+        .map(|recovered| {
+            let before = handles.len();
+            for segment in &recovered.segments {
+                let open = || segment.files()?.iter().map(|file| Ok(Arc::clone(&file.existing()?.0))).collect();
+                let opened: io::Result<Vec<_>> = open();
+                handles.extend(opened.map_err(|error| segment.io("sync", &error))?);
+            }
+            Ok(handles.len() - before)
+        })
+        .collect();
+    let mut synced = if handles.is_empty() { Vec::new() } else { files.sync_all(&handles) }.into_iter();
+    // The data directory's own name too: the sync of it may be what failed before.
+    let parent = recovered.first().and_then(|recovered| recovered.folder.parent());
+    let parent = parent.map_or(Ok(()), |parent| sync_folder(files, parent));
+    let mut outcome = |recovered: &Recovered, opened: Result<usize, LogError>| {
+        let of_files: Vec<io::Result<()>> = synced.by_ref().take(*opened.as_ref().unwrap_or(&0)).collect();
+        opened?;
+        let of_files: io::Result<()> = of_files.into_iter().collect();
+        of_files.map_err(|error| StorageError::io("sync", &recovered.folder, &error))?;
+        sync_folder(files, &recovered.folder)?;
+        parent.clone()
+    };
+    recovered.iter().zip(opened).map(|(recovered, opened)| outcome(recovered, opened)).collect()
+}
+
+fn sync_folder(files: &dyn Files, folder: &Path) -> Result<(), LogError> {
+    files.sync_dir(folder).map_err(|error| StorageError::io("sync", folder, &error))
 }
 
 struct Opening<'a> {
@@ -60,7 +104,7 @@ impl Opening<'_> {
         StorageError::io(what, &self.path(name), error)
     }
 
-    fn run(&mut self, report: &mut RecoveryReport) -> Result<Opened, LogError> {
+    fn run(&mut self, report: &mut RecoveryReport) -> Result<(Opened, Option<Recovered>), LogError> {
         let found = self.found;
         let bases = self.tidy()?;
         let mut segments = Vec::new();
@@ -112,10 +156,11 @@ impl Opening<'_> {
         log_start = log_start.max(0);
         epochs.truncate_from_end(log_end);
         epochs.truncate_from_start(log_start);
-        if self.recovered {
-            self.sync(segments.get(first_recovered.unwrap_or(0)..).unwrap_or_default())?;
-        }
-        Ok(Opened {
+        let recovered = self.recovered.then(|| Recovered {
+            folder: found.folder.to_owned(),
+            segments: segments.get(first_recovered.unwrap_or(0)..).unwrap_or_default().to_vec(),
+        });
+        let opened = Opened {
             created: true,
             dirty: self.recovered || !found.clean,
             topic_id: self.load_topic_id(),
@@ -125,7 +170,8 @@ impl Opening<'_> {
             segments,
             producers,
             epochs,
-        })
+        };
+        Ok((opened, recovered))
     }
 
     /// Finishes or undoes what a crash interrupted, and removes what was given up. Base offsets of what is left.
@@ -165,7 +211,8 @@ impl Opening<'_> {
             }
         }
         let mut bases = Vec::new();
-        let names: Vec<String> = list()?.into_iter().map(|entry| entry.name).collect();
+        // Nothing that counts was removed unless a cleaning was finished.
+        let names = if swaps.is_empty() { entries } else { list()?.into_iter().map(|entry| entry.name).collect() };
         for name in &names {
             if let Some((base_offset, ".log")) = parse_file_name(name) {
                 bases.push(base_offset);
@@ -279,7 +326,7 @@ impl Opening<'_> {
         epochs: &mut LeaderEpochs,
     ) -> Result<Option<(u64, String)>, LogError> {
         let io = |error: io::Error| segment.io("recover", &error);
-        segment.reset_indexes().map_err(io)?;
+        segment.begin_rebuild().map_err(io)?;
         let mut scan = segment.scan(0, segment.size())?;
         loop {
             let position = scan.position();
@@ -313,7 +360,7 @@ impl Opening<'_> {
             }
             *log_end = header.next_offset();
         }
-        segment.write_out_indexes(false).map_err(io)?;
+        segment.finish_rebuild().map_err(io)?;
         Ok(None)
     }
 
@@ -400,19 +447,6 @@ impl Opening<'_> {
             .ok()
             .and_then(|content| checkpoint::parse_partition_metadata(&String::from_utf8_lossy(&content)))
             .unwrap_or_default()
-    }
-
-    /// Makes what was recovered durable, and the indexes that were made again: it may have been in the page cache only.
-    fn sync(&self, segments: &[Arc<Segment>]) -> Result<(), LogError> {
-        for segment in segments {
-            let sync = || segment.files()?.iter().try_for_each(|file| file.existing()?.0.sync_data());
-            sync().map_err(|error| segment.io("sync", &error))?;
-        }
-        // The folder's own name too: the sync of it may be what failed before.
-        for folder in [Some(self.found.folder), self.found.folder.parent()].into_iter().flatten() {
-            self.files.sync_dir(folder).map_err(|error| StorageError::io("sync", folder, &error))?;
-        }
-        Ok(())
     }
 }
 

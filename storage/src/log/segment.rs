@@ -410,15 +410,22 @@ impl Segment {
         Ok(())
     }
 
-    /// Empties the indexes, to be filled again by [`Segment::index`] from the first batch on.
-    pub(super) fn reset_indexes(&self) -> io::Result<()> {
-        self.offset_index.truncate(0)?;
-        self.time_index.truncate(0)?;
+    /// Empties the indexes, to be filled again by [`Segment::index`] from the first batch on; then [`Segment::finish_rebuild`], or
+    /// [`Segment::truncate`].
+    pub(super) fn begin_rebuild(&self) -> io::Result<()> {
+        self.offset_index.begin_rebuild();
+        self.time_index.begin_rebuild();
         self.txn_index.truncate_to(0)?;
         *self.largest.lock() = NO_TIMESTAMP;
         self.bytes_since_entry.store(0, Ordering::Relaxed);
         self.first_timestamp.store(UNKNOWN, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Ends what [`Segment::begin_rebuild`] began.
+    pub(super) fn finish_rebuild(&self) -> io::Result<()> {
+        self.offset_index.finish_rebuild()?;
+        self.time_index.finish_rebuild()
     }
 
     /// When the `.log` file was last written.
