@@ -49,6 +49,13 @@ pub enum GroupRecordError {
 pub(super) struct Writer(pub(super) Vec<u8>);
 
 impl Writer {
+    /// A value of version 0: that of the records of the newer kinds of groups.
+    pub(super) fn version_0() -> Self {
+        let mut out = Self::default();
+        out.i16(0);
+        out
+    }
+
     pub(super) fn i16(&mut self, value: i16) {
         self.0.extend_from_slice(&value.to_be_bytes());
     }
@@ -276,6 +283,11 @@ impl<'a> Reader<'a> {
             visit(tag, self.take("tag content", size)?)?;
         }
         Ok(())
+    }
+
+    /// Tagged fields of which none is known.
+    pub(super) fn no_tags(&mut self) -> Result<(), GroupRecordError> {
+        self.tags(|_, _| Ok(()))
     }
 
     pub(super) fn end(&self, field: &'static str) -> Result<(), GroupRecordError> {

@@ -1,6 +1,6 @@
 //! The group coordinator: groups, their members and their committed offsets, kept in `__consumer_offsets`.
 //!
-//! From the inside out: [`records`] (of `layout`'s fields) is the layout on disk; [`classic`] (with `join`, `rebalance`, [`member`]),
+//! From the inside out: [`records`] (of `layout`'s fields, with [`target_epoch`]) is the layout on disk; [`classic`] (with `join`, `rebalance`, [`member`]),
 //! [`consumer`] and [`streams`] are one group each of their kind, [`kind`] is what all kinds have in common, [`offsets`] a group's offsets;
 //! [`shard`] is all groups of one partition of `__consumer_offsets`, still a pure state machine:
 //! (state, request, now) gives records and answers ([`output`]), replaying the records gives the state. Only
@@ -29,6 +29,7 @@ pub mod service;
 pub mod shard;
 pub mod streams;
 pub mod subscription;
+pub mod target_epoch;
 #[cfg(test)]
 mod tests;
 

@@ -11,10 +11,11 @@ use uuid::Uuid;
 
 use super::member::Member;
 use super::records::{
-    ConsumerRecord, CurrentAssignment, GroupEpoch, MemberMetadata, MemberState, Partitions, ResolvedRegex, TargetEpoch,
+    ConsumerRecord, CurrentAssignment, GroupEpoch, MemberMetadata, MemberState, Partitions, ResolvedRegex,
 };
 use super::topics::Known;
 use crate::group::records::GroupRecord;
+use crate::group::target_epoch::TargetEpoch;
 
 /// Epoch of a group and of its assignment before anything has been written, as in Kafka.
 pub const FIRST_EPOCH: i32 = 1;

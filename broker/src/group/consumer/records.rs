@@ -13,6 +13,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::group::layout::{GroupRecordError, Reader, Writer};
+use crate::group::target_epoch::TargetEpoch;
 
 const GROUP_KEY: i16 = 3;
 const PARTITIONS_KEY: i16 = 4;
@@ -74,15 +75,6 @@ pub struct GroupEpoch {
     pub epoch: i32,
     /// Hash of the subscribed topics: ids, names and numbers of partitions; 0 for none.
     pub metadata_hash: i64,
-}
-
-/// The epoch of the target assignment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TargetEpoch {
-    /// The group epoch it was computed for.
-    pub epoch: i32,
-    /// When; 0 when unknown.
-    pub timestamp: Timestamp,
 }
 
 /// A member as it has introduced itself.
@@ -210,7 +202,7 @@ impl ConsumerRecord {
             }
             Self::TargetEpoch(value) => {
                 start(TARGET_EPOCH_KEY, None)?;
-                Ok(value.as_ref().map(encode_target_epoch))
+                Ok(value.as_ref().map(TargetEpoch::encode))
             }
             Self::Target { member_id, value } => {
                 start(TARGET_KEY, Some(("member id", member_id)))?;
@@ -243,7 +235,7 @@ impl ConsumerRecord {
             MEMBER_KEY => {
                 Self::Member { member_id: key.string("member id")?, value: value.map(decode_member).transpose()? }
             }
-            TARGET_EPOCH_KEY => Self::TargetEpoch(value.map(decode_target_epoch).transpose()?),
+            TARGET_EPOCH_KEY => Self::TargetEpoch(value.map(TargetEpoch::decode).transpose()?),
             TARGET_KEY => {
                 Self::Target { member_id: key.string("member id")?, value: value.map(decode_target).transpose()? }
             }
@@ -258,14 +250,8 @@ impl ConsumerRecord {
     }
 }
 
-fn value() -> Writer {
-    let mut out = Writer::default();
-    out.i16(0);
-    out
-}
-
 fn encode_group(group: &GroupEpoch) -> Vec<u8> {
-    let mut out = value();
+    let mut out = Writer::version_0();
     out.i32(group.epoch);
     let hash = group.metadata_hash.to_be_bytes();
     let tags: &[(u32, &[u8])] = &[(0, &hash)];
@@ -289,7 +275,7 @@ fn decode_group(bytes: &[u8]) -> Result<GroupEpoch, GroupRecordError> {
 }
 
 fn encode_member(member: &MemberMetadata) -> Vec<u8> {
-    let mut out = value();
+    let mut out = Writer::version_0();
     out.compact_nullable_string(member.instance_id.as_deref());
     out.compact_nullable_string(member.rack_id.as_deref());
     out.compact_string(&member.client_id);
@@ -354,39 +340,15 @@ fn decode_classic(bytes: &[u8]) -> Result<Option<ClassicMetadata>, GroupRecordEr
     let session_timeout_ms = input.i32("session timeout")?;
     let protocols = input.compact_array("protocols", |input| {
         let protocol = (input.compact_string("protocol name")?, input.either_bytes("protocol metadata", true)?);
-        input.tags(|_, _| Ok(()))?;
+        input.no_tags()?;
         Ok(protocol)
     })?;
-    input.tags(|_, _| Ok(()))?;
+    input.no_tags()?;
     Ok(Some(ClassicMetadata { session_timeout_ms, protocols }))
 }
 
-fn encode_target_epoch(target: &TargetEpoch) -> Vec<u8> {
-    let mut out = value();
-    out.i32(target.epoch);
-    let timestamp = target.timestamp.to_be_bytes();
-    let tags: &[(u32, &[u8])] = &[(0, &timestamp)];
-    out.tags(if target.timestamp == 0 { &[] } else { tags });
-    out.0
-}
-
-fn decode_target_epoch(bytes: &[u8]) -> Result<TargetEpoch, GroupRecordError> {
-    let mut input = Reader { bytes };
-    input.version_0("target assignment epoch")?;
-    let epoch = input.i32("assignment epoch")?;
-    let mut timestamp = 0;
-    input.tags(|tag, content| {
-        if tag == 0 {
-            timestamp = Reader { bytes: content }.i64("assignment timestamp")?;
-        }
-        Ok(())
-    })?;
-    input.end("target assignment epoch value")?;
-    Ok(TargetEpoch { epoch, timestamp })
-}
-
 fn encode_target(partitions: &Partitions) -> Vec<u8> {
-    let mut out = value();
+    let mut out = Writer::version_0();
     out.compact_length(partitions.len());
     for (topic, partitions) in partitions {
         out.uuid(*topic);
@@ -404,16 +366,16 @@ fn decode_target(bytes: &[u8]) -> Result<Partitions, GroupRecordError> {
     let partitions = input.compact_array("topics", |input| {
         let topic = input.uuid("topic id")?;
         let partitions = input.compact_array("partitions", |input| input.i32("partition"))?;
-        input.tags(|_, _| Ok(()))?;
+        input.no_tags()?;
         Ok((topic, partitions.into_iter().collect()))
     })?;
-    input.tags(|_, _| Ok(()))?;
+    input.no_tags()?;
     input.end("target assignment value")?;
     Ok(partitions.into_iter().collect())
 }
 
 fn encode_current(current: &CurrentAssignment) -> Vec<u8> {
-    let mut out = value();
+    let mut out = Writer::version_0();
     out.i32(current.epoch);
     out.i32(current.previous_epoch);
     out.i8(current.state.code());
@@ -447,7 +409,7 @@ fn decode_current(bytes: &[u8]) -> Result<CurrentAssignment, GroupRecordError> {
         assigned: decode_assigned(&mut input, epoch)?,
         pending_revocation: decode_assigned(&mut input, epoch)?,
     };
-    input.tags(|_, _| Ok(()))?;
+    input.no_tags()?;
     input.end("current assignment value")?;
     Ok(current)
 }
@@ -472,7 +434,7 @@ fn decode_assigned(input: &mut Reader<'_>, member_epoch: i32) -> Result<Assigned
 }
 
 fn encode_regex(regex: &ResolvedRegex) -> Vec<u8> {
-    let mut out = value();
+    let mut out = Writer::version_0();
     out.compact_length(regex.topics.len());
     regex.topics.iter().for_each(|topic| out.compact_string(topic));
     out.i64(regex.version);
@@ -489,7 +451,7 @@ fn decode_regex(bytes: &[u8]) -> Result<ResolvedRegex, GroupRecordError> {
         version: input.i64("metadata version")?,
         timestamp: input.i64("timestamp")?,
     };
-    input.tags(|_, _| Ok(()))?;
+    input.no_tags()?;
     input.end("regular expression value")?;
     Ok(regex)
 }

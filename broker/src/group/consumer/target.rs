@@ -8,7 +8,8 @@ use base::Now;
 use super::assignor::{Assignor, PartitionCounts, Subscriber, Subscribers};
 use super::config::ConsumerConfig;
 use super::group::ConsumerGroup;
-use super::records::{ConsumerRecord, TargetEpoch};
+use super::records::ConsumerRecord;
+use crate::group::target_epoch::TargetEpoch;
 
 impl ConsumerGroup {
     /// Computes the target assignment of the group's epoch, unless there is one or the last one is too young.

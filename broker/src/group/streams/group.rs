@@ -17,9 +17,10 @@ use protocol::api::streams_group_heartbeat::StreamsTopology;
 use super::configure::{Configured, configure};
 use super::member::{Member, MemberInfo};
 use super::reconcile::{Current, MemberState, Owners};
-use super::records::{GroupEpoch, StreamsRecord, TargetEpoch};
+use super::records::{GroupEpoch, StreamsRecord};
 use super::tasks::{TaskId, Tasks};
 use crate::group::records::GroupRecord;
+use crate::group::target_epoch::TargetEpoch;
 
 /// Where a streams group stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,10 +20,11 @@ use super::configure::{Configured, Problem, Status, configure, topics_of};
 use super::group::StreamsGroup;
 use super::member::Member;
 use super::reconcile::{Current, MemberState, reconcile};
-use super::records::{GroupEpoch, StreamsRecord, TargetEpoch};
+use super::records::{GroupEpoch, StreamsRecord};
 use super::tasks::{TaskIdSet, Tasks, from_wire, to_wire};
 use super::{endpoints, topics_hash};
 use crate::group::records::GroupRecord;
+use crate::group::target_epoch::TargetEpoch;
 
 /// Epoch by which a member says that it leaves; -2 is for static members, who would come back.
 const LEAVE: i32 = -1;

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use base::Timestamp;
 use protocol::api::streams_group_heartbeat::{
     CopartitionGroup, StreamsEndpoint, StreamsKeyValue, StreamsSubtopology, StreamsTopicInfo, StreamsTopology,
 };
@@ -15,6 +14,7 @@ use super::member::MemberInfo;
 use super::reconcile::{Current, MemberState};
 use super::tasks::{HeldTasks, TaskId, TaskIdSet, Tasks, to_wire};
 use crate::group::layout::{GroupRecordError, Reader, Writer};
+use crate::group::target_epoch::TargetEpoch;
 
 const GROUP_KEY: i16 = 17;
 const MEMBER_KEY: i16 = 19;
@@ -68,15 +68,6 @@ pub struct GroupEpoch {
     pub assignment_configs: BTreeMap<Arc<str>, Arc<str>>,
 }
 
-/// The epoch of the distribution of tasks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TargetEpoch {
-    /// The group epoch it was made for.
-    pub epoch: i32,
-    /// When; 0 when unknown.
-    pub timestamp: Timestamp,
-}
-
 impl StreamsRecord {
     /// It removes what its key names.
     pub fn is_removal(&self) -> bool {
@@ -108,7 +99,7 @@ impl StreamsRecord {
         Ok(match self {
             Self::Group(value) => value.as_ref().map(encode_group),
             Self::Member { value, .. } => value.as_ref().map(encode_member),
-            Self::TargetEpoch(value) => value.as_ref().map(encode_target_epoch),
+            Self::TargetEpoch(value) => value.as_ref().map(TargetEpoch::encode),
             Self::Target { value, .. } => value.as_ref().map(encode_target),
             Self::Current { value, .. } => value.as_ref().map(encode_current),
             Self::Topology(value) => value.as_ref().map(encode_topology),
@@ -130,7 +121,7 @@ impl StreamsRecord {
             MEMBER_KEY => {
                 Self::Member { member_id: key.string("member id")?, value: value.map(decode_member).transpose()? }
             }
-            TARGET_EPOCH_KEY => Self::TargetEpoch(value.map(decode_target_epoch).transpose()?),
+            TARGET_EPOCH_KEY => Self::TargetEpoch(value.map(TargetEpoch::decode).transpose()?),
             TARGET_KEY => {
                 Self::Target { member_id: key.string("member id")?, value: value.map(decode_target).transpose()? }
             }
@@ -143,18 +134,8 @@ impl StreamsRecord {
     }
 }
 
-fn value() -> Writer {
-    let mut out = Writer::default();
-    out.i16(0);
-    out
-}
-
-fn no_tags(input: &mut Reader<'_>) -> Result<(), GroupRecordError> {
-    input.tags(|_, _| Ok(()))
-}
-
 fn encode_group(group: &GroupEpoch) -> Vec<u8> {
-    let mut out = value();
+    let mut out = Writer::version_0();
     out.i32(group.epoch);
     out.i64(group.metadata_hash);
     let epoch = group.validated_topology_epoch.to_be_bytes();
@@ -189,7 +170,7 @@ fn decode_group(bytes: &[u8]) -> Result<GroupEpoch, GroupRecordError> {
             1 if content.bytes != [0] => {
                 let configs = content.compact_array("assignment configs", |input| {
                     let config = (input.compact_string("config key")?, input.compact_string("config value")?);
-                    no_tags(input)?;
+                    input.no_tags()?;
                     Ok(config)
                 })?;
                 group.assignment_configs = configs.into_iter().collect();
@@ -203,7 +184,7 @@ fn decode_group(bytes: &[u8]) -> Result<GroupEpoch, GroupRecordError> {
 }
 
 fn encode_member(member: &MemberInfo) -> Vec<u8> {
-    let mut out = value();
+    let mut out = Writer::version_0();
     out.compact_nullable_string(member.instance_id.as_deref());
     out.compact_nullable_string(member.rack_id.as_deref());
     out.compact_string(&member.client_id);
@@ -241,11 +222,11 @@ fn decode_member(bytes: &[u8]) -> Result<MemberInfo, GroupRecordError> {
     if input.i8("user endpoint")? >= 0 {
         let host = input.compact_string("host")?;
         let port = input.i16("port")?.cast_unsigned();
-        no_tags(&mut input)?;
+        input.no_tags()?;
         member.user_endpoint = Some(StreamsEndpoint { host, port });
     }
     member.client_tags = decode_pairs(&mut input)?;
-    no_tags(&mut input)?;
+    input.no_tags()?;
     input.end("streams group member value")?;
     Ok(member)
 }
@@ -262,32 +243,9 @@ fn encode_pairs(out: &mut Writer, pairs: &[StreamsKeyValue]) {
 fn decode_pairs(input: &mut Reader<'_>) -> Result<Vec<StreamsKeyValue>, GroupRecordError> {
     input.compact_array("pairs", |input| {
         let pair = StreamsKeyValue { key: input.compact_string("key")?, value: input.compact_string("value")? };
-        no_tags(input)?;
+        input.no_tags()?;
         Ok(pair)
     })
-}
-
-fn encode_target_epoch(target: &TargetEpoch) -> Vec<u8> {
-    let mut out = value();
-    out.i32(target.epoch);
-    let timestamp = target.timestamp.to_be_bytes();
-    let tags: &[(u32, &[u8])] = &[(0, &timestamp)];
-    out.tags(if target.timestamp == 0 { &[] } else { tags });
-    out.0
-}
-
-fn decode_target_epoch(bytes: &[u8]) -> Result<TargetEpoch, GroupRecordError> {
-    let mut input = Reader { bytes };
-    input.version_0("target assignment epoch")?;
-    let mut target = TargetEpoch { epoch: input.i32("assignment epoch")?, timestamp: 0 };
-    input.tags(|tag, content| {
-        if tag == 0 {
-            target.timestamp = Reader { bytes: content }.i64("assignment timestamp")?;
-        }
-        Ok(())
-    })?;
-    input.end("target assignment epoch value")?;
-    Ok(target)
 }
 
 fn encode_tasks(out: &mut Writer, tasks: &TaskIdSet) {
@@ -342,7 +300,7 @@ fn decode_tasks(input: &mut Reader<'_>) -> Result<TaskIdSet, GroupRecordError> {
 }
 
 fn encode_target(tasks: &Tasks) -> Vec<u8> {
-    let mut out = value();
+    let mut out = Writer::version_0();
     for role in [&tasks.active, &tasks.standby, &tasks.warmup] {
         encode_tasks(&mut out, role);
     }
@@ -358,13 +316,13 @@ fn decode_target(bytes: &[u8]) -> Result<Tasks, GroupRecordError> {
         standby: decode_tasks(&mut input)?,
         warmup: decode_tasks(&mut input)?,
     };
-    no_tags(&mut input)?;
+    input.no_tags()?;
     input.end("target assignment value")?;
     Ok(tasks)
 }
 
 fn encode_current(current: &Current) -> Vec<u8> {
-    let mut out = value();
+    let mut out = Writer::version_0();
     out.i32(current.epoch);
     out.i32(current.previous_epoch);
     out.i8(current.state.code());
@@ -391,7 +349,7 @@ fn decode_current(bytes: &[u8]) -> Result<Current, GroupRecordError> {
         })
     };
     let (assigned, to_revoke) = (held()?, held()?);
-    no_tags(&mut input)?;
+    input.no_tags()?;
     input.end("current assignment value")?;
     Ok(Current { epoch, previous_epoch, state, assigned, to_revoke })
 }
@@ -424,13 +382,13 @@ fn decode_topics(input: &mut Reader<'_>) -> Result<Vec<StreamsTopicInfo>, GroupR
             replication_factor: input.i16("replication factor")?,
             topic_configs: decode_pairs(input)?,
         };
-        no_tags(input)?;
+        input.no_tags()?;
         Ok(topic)
     })
 }
 
 fn encode_topology(topology: &StreamsTopology) -> Vec<u8> {
-    let mut out = value();
+    let mut out = Writer::version_0();
     out.i32(topology.epoch);
     out.compact_length(topology.subtopologies.len());
     for subtopology in &topology.subtopologies {
@@ -473,14 +431,14 @@ fn decode_topology(bytes: &[u8]) -> Result<StreamsTopology, GroupRecordError> {
                     source_topic_regex: indexes()?,
                     repartition_source_topics: indexes()?,
                 };
-                no_tags(input)?;
+                input.no_tags()?;
                 Ok(group)
             })?,
         };
-        no_tags(input)?;
+        input.no_tags()?;
         Ok(subtopology)
     })?;
-    no_tags(&mut input)?;
+    input.no_tags()?;
     input.end("streams group topology value")?;
     Ok(StreamsTopology { epoch, subtopologies })
 }
