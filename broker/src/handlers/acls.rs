@@ -30,21 +30,11 @@ const DISABLED: &str = "No Authorizer is configured.";
 
 pub(crate) fn describe(state: &Arc<BrokerState>, request: &DescribeAclsRequest) -> Outcome {
     let mut response = DescribeAclsResponse::default();
-    let filter = AccessFilter {
-        resource_type: request.resource_type_filter,
-        resource_name: owned(&request.resource_name_filter),
-        pattern_type: request.pattern_type_filter,
-        principal: owned(&request.principal_filter),
-        host: owned(&request.host_filter),
-        operation: request.operation,
-        permission: request.permission_type,
-    };
-    let refusal = match filter.check() {
-        _ if !state.config.has_authorizer => Some((ErrorCode::SecurityDisabled, DISABLED.to_owned())),
-        Err(message) => Some((ErrorCode::InvalidRequest, message)),
-        Ok(()) => None,
-    };
-    if let Some((code, message)) = refusal {
+    let filter = access_filter(
+        (request.resource_type_filter, &request.resource_name_filter, request.pattern_type_filter),
+        (&request.principal_filter, &request.host_filter, request.operation, request.permission_type),
+    );
+    if let Some((code, message)) = refusal(state, &filter) {
         response.error_code = code.code();
         response.error_message = Some(text(message));
         return Response::DescribeAcls(response).into();
@@ -132,22 +122,12 @@ pub(crate) fn delete(state: &Arc<BrokerState>, context: &RequestContext, request
         |image| {
             let mut gone: Vec<Uuid> = Vec::new();
             for filter in &request.filters {
-                let filter = AccessFilter {
-                    resource_type: filter.resource_type_filter,
-                    resource_name: owned(&filter.resource_name_filter),
-                    pattern_type: filter.pattern_type_filter,
-                    principal: owned(&filter.principal_filter),
-                    host: owned(&filter.host_filter),
-                    operation: filter.operation,
-                    permission: filter.permission_type,
-                };
-                let refusal = match filter.check() {
-                    _ if !state.config.has_authorizer => Some((ErrorCode::SecurityDisabled, DISABLED.to_owned())),
-                    Err(message) => Some((ErrorCode::InvalidRequest, message)),
-                    Ok(()) => None,
-                };
+                let filter = access_filter(
+                    (filter.resource_type_filter, &filter.resource_name_filter, filter.pattern_type_filter),
+                    (&filter.principal_filter, &filter.host_filter, filter.operation, filter.permission_type),
+                );
                 let mut result = DeleteAclsFilterResult::default();
-                if let Some((code, message)) = refusal {
+                if let Some((code, message)) = refusal(state, &filter) {
                     result.error_code = code.code();
                     result.error_message = Some(text(message));
                 } else {
@@ -176,8 +156,29 @@ pub(crate) fn delete(state: &Arc<BrokerState>, context: &RequestContext, request
     Outcome::Deferred
 }
 
-fn owned(given: &Option<StrBytes>) -> Option<String> {
-    given.as_ref().map(ToString::to_string)
+/// What a request asks for: resources (type, name, type of the pattern) and entries (principal, host, operation, permission).
+fn access_filter(
+    (resource_type, resource_name, pattern_type): (i8, &Option<StrBytes>, i8),
+    (principal, host, operation, permission): (&Option<StrBytes>, &Option<StrBytes>, i8, i8),
+) -> AccessFilter {
+    let owned = |given: &Option<StrBytes>| given.as_ref().map(ToString::to_string);
+    AccessFilter {
+        resource_type,
+        resource_name: owned(resource_name),
+        pattern_type,
+        principal: owned(principal),
+        host: owned(host),
+        operation,
+        permission,
+    }
+}
+
+/// Why nothing is looked for by `filter`, if so: there is no authorizer, or the filter is not valid.
+fn refusal(state: &BrokerState, filter: &AccessFilter) -> Option<(ErrorCode, String)> {
+    if !state.config.has_authorizer {
+        return Some((ErrorCode::SecurityDisabled, DISABLED.to_owned()));
+    }
+    filter.check().err().map(|message| (ErrorCode::InvalidRequest, message))
 }
 
 fn rule(creation: &AclCreation) -> AccessRule {
