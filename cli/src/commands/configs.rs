@@ -32,14 +32,14 @@ impl Resource {
 /// The settings of one resource, by name.
 fn describe(options: &DescribeConfigsOptions) -> Result<(), Failure> {
     let resource = options.resource.named()?;
-    let admin = admin(&options.cluster)?;
+    let admin = admin(&options.listing.cluster)?;
     let mut entries = Vec::new();
     for (resource, found) in block_on(admin.describe_configs(std::slice::from_ref(&resource)))? {
         entries = found.map_err(|error| explained(&resource, error))?;
     }
     entries.retain(|entry| options.all || !entry.is_default);
     entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    if options.json {
+    if options.listing.json {
         return print_lines(entries.into_iter().map(|entry| {
             Fields::default()
                 .with("name", entry.name)

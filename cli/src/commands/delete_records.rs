@@ -39,7 +39,7 @@ pub fn run(options: &DeleteRecordsOptions) -> Result<(), Failure> {
             before.map(|one| (TopicPartition::new(one.topic, one.partition), one.offset)).collect()
         }
     };
-    let admin = admin(&options.cluster)?;
+    let admin = admin(&options.listing.cluster)?;
     // What is not there would be asked for until the time is over.
     let mut topics: Vec<&str> = before.iter().map(|(partition, _)| &*partition.topic).collect();
     topics.dedup();
@@ -56,7 +56,7 @@ pub fn run(options: &DeleteRecordsOptions) -> Result<(), Failure> {
     let mut failed = None;
     for (partition, result) in block_on(admin.delete_records(&before))? {
         match result {
-            Ok(start) if options.json => print_lines([Fields::default()
+            Ok(start) if options.listing.json => print_lines([Fields::default()
                 .with("topic", &*partition.topic)
                 .with("partition", partition.partition)
                 .with("log_start_offset", start)])?,

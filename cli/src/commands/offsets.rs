@@ -15,7 +15,7 @@ pub fn run(options: &OffsetsOptions) -> Result<(), Failure> {
     let spec = spec(&options.time)?;
     let mut selections: Vec<Selection> =
         options.topics.iter().map(|text| Selection::parse(text)).collect::<Result<_, Failure>>()?;
-    let admin = admin(&options.cluster)?;
+    let admin = admin(&options.listing.cluster)?;
     let all = block_on(admin.list_topics())?;
     if selections.is_empty() {
         let names = all.iter().map(|topic| topic.name.to_string());
@@ -35,7 +35,7 @@ pub fn run(options: &OffsetsOptions) -> Result<(), Failure> {
                 continue;
             }
         };
-        if options.json {
+        if options.listing.json {
             // -1 is how the protocol says that there is no such record.
             let known = |value: i64| if value >= 0 { Value::from(value) } else { Value::Null };
             let fields = Fields::default()

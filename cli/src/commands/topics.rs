@@ -27,9 +27,9 @@ pub fn run(command: &TopicsCommand) -> Result<(), Failure> {
 
 /// Names, one a line.
 fn list(options: &ListTopicsOptions) -> Result<(), Failure> {
-    let mut topics = block_on(admin(&options.cluster)?.list_topics())?;
+    let mut topics = block_on(admin(&options.listing.cluster)?.list_topics())?;
     topics.retain(|topic| !(options.exclude_internal && topic.internal));
-    if options.json {
+    if options.listing.json {
         return print_lines(topics.iter().map(|topic| {
             Fields::default()
                 .with("name", &*topic.name)

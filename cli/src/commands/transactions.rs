@@ -33,11 +33,12 @@ fn list(options: &ListTransactionsOptions) -> Result<(), Failure> {
         duration_ms: options.running_for_ms.unwrap_or(-1),
         pattern: options.pattern.clone(),
     };
-    let listed = block_on(admin(&options.cluster)?.list_transactions(&filter)).map_err(|error| match error.code() {
-        Some(ErrorCode::InvalidRegularExpression) => Failure::new(error.to_string()).hint("correct --pattern"),
-        _ => error.into(),
-    })?;
-    if options.json {
+    let listed =
+        block_on(admin(&options.listing.cluster)?.list_transactions(&filter)).map_err(|error| match error.code() {
+            Some(ErrorCode::InvalidRegularExpression) => Failure::new(error.to_string()).hint("correct --pattern"),
+            _ => error.into(),
+        })?;
+    if options.listing.json {
         return print_lines(listed.into_iter().map(|one| {
             Fields::default()
                 .with("transactional_id", one.transactional_id)
@@ -57,7 +58,7 @@ fn list(options: &ListTransactionsOptions) -> Result<(), Failure> {
 
 fn describe(options: &DescribeTransactionsOptions) -> Result<(), Failure> {
     let ids: Vec<&str> = options.ids.iter().map(String::as_str).collect();
-    for (id, result) in block_on(admin(&options.cluster)?.describe_transactions(&ids))? {
+    for (id, result) in block_on(admin(&options.listing.cluster)?.describe_transactions(&ids))? {
         let found = result.map_err(|error| match error.code() {
             Some(ErrorCode::TransactionalIdNotFound) => Failure::new(format!("there is no transactional id {id}"))
                 .hint("`millstream transactions list` shows those that there are"),
@@ -65,7 +66,7 @@ fn describe(options: &DescribeTransactionsOptions) -> Result<(), Failure> {
         })?;
         let open_for = (found.start_ms >= 0).then(|| SystemClock::new().wall_ms() - found.start_ms);
         let partitions: Vec<String> = found.partitions.iter().map(ToString::to_string).collect();
-        if options.json {
+        if options.listing.json {
             print_lines([Fields::default()
                 .with("transactional_id", &*id)
                 .with("state", found.state)
@@ -91,10 +92,10 @@ fn describe(options: &DescribeTransactionsOptions) -> Result<(), Failure> {
 }
 
 fn describe_producers(options: &ProducersOptions) -> Result<(), Failure> {
-    let admin = admin(&options.cluster)?;
-    let partition = one_partition(&admin, &options.topic, options.partition)?;
+    let admin = admin(&options.listing.cluster)?;
+    let partition = one_partition(&admin, &options.place.topic, options.place.partition)?;
     let producers = block_on(admin.describe_producers(&partition))?;
-    if options.json {
+    if options.listing.json {
         return print_lines(producers.iter().map(producer_fields));
     }
     if producers.is_empty() {
@@ -135,7 +136,7 @@ fn one_partition(admin: &Admin, topic: &str, partition: i32) -> Result<TopicPart
 
 /// Open transactions of partitions that no coordinator has open: what a coordinator lost or never knew.
 fn find_hanging(options: &FindHangingOptions) -> Result<(), Failure> {
-    let admin = admin(&options.cluster)?;
+    let admin = admin(&options.listing.cluster)?;
     let partitions = options.partition.map(|partition| vec![partition]);
     let mut selections: Vec<Selection> =
         options.topic.iter().map(|topic| Selection { topic: topic.clone(), partitions: partitions.clone() }).collect();
@@ -153,7 +154,7 @@ fn find_hanging(options: &FindHangingOptions) -> Result<(), Failure> {
             }
         }
     }
-    if options.json {
+    if options.listing.json {
         return print_lines(hanging.iter().map(|(partition, producer)| {
             producer_fields(producer).with("topic", &*partition.topic).with("partition", partition.partition)
         }));
@@ -194,7 +195,7 @@ fn is_known(admin: &Admin, partition: &TopicPartition, producer: &ProducerState)
 
 fn abort(options: &AbortOptions) -> Result<(), Failure> {
     let admin = admin(&options.cluster)?;
-    let partition = one_partition(&admin, &options.topic, options.partition)?;
+    let partition = one_partition(&admin, &options.place.topic, options.place.partition)?;
     let producers = block_on(admin.describe_producers(&partition))?;
     let found = producers.into_iter().filter(|producer| producer.transaction_start >= 0).find(|producer| {
         options.start_offset.is_none_or(|offset| producer.transaction_start == offset)

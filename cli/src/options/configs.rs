@@ -2,7 +2,7 @@
 
 use clap::{ArgGroup, Args, Subcommand};
 
-use super::Cluster;
+use super::{Cluster, Listing};
 
 /// `millstream configs`.
 #[derive(Subcommand)]
@@ -44,12 +44,9 @@ pub struct DescribeConfigsOptions {
     /// Those at their defaults, too
     #[arg(long)]
     pub all: bool,
-    /// One JSON object a line
-    #[arg(long)]
-    pub json: bool,
-    /// The cluster
+    /// The cluster, and how it is shown
     #[command(flatten)]
-    pub cluster: Cluster,
+    pub listing: Listing,
 }
 
 /// `millstream configs alter`.

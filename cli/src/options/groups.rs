@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use base::Offset;
 use clap::{ArgGroup, Args, Subcommand};
 
-use super::Cluster;
+use super::{Cluster, Listing};
 
 /// `millstream groups`.
 #[derive(Subcommand)]
@@ -49,12 +49,9 @@ pub struct ListGroupsOptions {
     /// Only groups of this type (classic, consumer, streams, ..); may be given many times
     #[arg(long = "type", value_name = "TYPE")]
     pub kind: Vec<String>,
-    /// One JSON object a line
-    #[arg(long)]
-    pub json: bool,
-    /// The cluster
+    /// The cluster, and how it is shown
     #[command(flatten)]
-    pub cluster: Cluster,
+    pub listing: Listing,
 }
 
 /// `millstream groups describe`.
@@ -134,12 +131,9 @@ pub struct ResetOffsetsOptions {
     /// Print the new offsets as CSV
     #[arg(long, conflicts_with = "json")]
     pub export: bool,
-    /// One JSON object a line
-    #[arg(long)]
-    pub json: bool,
-    /// The cluster
+    /// The cluster, and how it is shown
     #[command(flatten)]
-    pub cluster: Cluster,
+    pub listing: Listing,
 }
 
 /// `millstream groups delete-offsets`.

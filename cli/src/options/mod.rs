@@ -25,7 +25,9 @@ pub use dump_log::DumpLogOptions;
 pub use groups::{
     DeleteOffsetsOptions, DescribeGroupsOptions, GroupsCommand, ListGroupsOptions, NamedGroups, ResetOffsetsOptions,
 };
-pub use perf::{PerfCommand, PerfConsumeOptions, PerfEndToEndOptions, PerfLatencyOptions, PerfProduceOptions};
+pub use perf::{
+    PerfCommand, PerfConsumeOptions, PerfEndToEndOptions, PerfLatencyOptions, PerfProduceOptions, ProbeOptions,
+};
 pub use records::{ConsumeOptions, DeleteRecordsOptions, OffsetsOptions, Part, ProduceOptions};
 pub use topics::{
     AlterTopicOptions, CreateTopicOptions, DeleteTopicsOptions, DescribeTopicsOptions, ListTopicsOptions, TopicsCommand,
@@ -182,6 +184,17 @@ pub struct Cluster {
     /// Brokers to start from, comma separated
     #[arg(long, value_name = "HOST:PORT")]
     pub bootstrap: String,
+}
+
+/// Which cluster, and how the lines that tell of it are shown.
+#[derive(Args)]
+pub struct Listing {
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// The cluster
+    #[command(flatten)]
+    pub cluster: Cluster,
 }
 
 /// Why there is no command to run.

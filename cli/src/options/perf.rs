@@ -27,6 +27,34 @@ pub enum PerfCommand {
     Latency(PerfLatencyOptions),
 }
 
+/// Which cluster, and how what was measured is shown.
+#[derive(Args)]
+pub struct PerfResult {
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// The cluster
+    #[command(flatten)]
+    pub cluster: Cluster,
+}
+
+/// What is sent one way and received at the other end.
+#[derive(Args)]
+pub struct ProbeOptions {
+    /// The topic; records of others in it are not counted
+    #[arg(value_name = "TOPIC")]
+    pub topic: String,
+    /// Bytes of each value, 16 at least
+    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(16..))]
+    pub size: u32,
+    /// A setting of producer, consumer or connections by Kafka's name; may be given many times
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+    /// The cluster, and how the result is shown
+    #[command(flatten)]
+    pub result: PerfResult,
+}
+
 /// `millstream perf produce`.
 #[derive(Args)]
 pub struct PerfProduceOptions {
@@ -45,12 +73,9 @@ pub struct PerfProduceOptions {
     /// A setting of the producer or its connections by Kafka's name; may be given many times
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub settings: Vec<String>,
-    /// One JSON object
-    #[arg(long)]
-    pub json: bool,
-    /// The cluster
+    /// The cluster, and how the result is shown
     #[command(flatten)]
-    pub cluster: Cluster,
+    pub result: PerfResult,
 }
 
 /// `millstream perf consume`.
@@ -71,62 +96,35 @@ pub struct PerfConsumeOptions {
     /// A setting of the consumer or its connections by Kafka's name; may be given many times
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub settings: Vec<String>,
-    /// One JSON object
-    #[arg(long)]
-    pub json: bool,
-    /// The cluster
+    /// The cluster, and how the result is shown
     #[command(flatten)]
-    pub cluster: Cluster,
+    pub result: PerfResult,
 }
 
 /// `millstream perf end-to-end`.
 #[derive(Args)]
 pub struct PerfEndToEndOptions {
-    /// The topic; records of others in it are not counted
-    #[arg(value_name = "TOPIC")]
-    pub topic: String,
     /// How many records
     #[arg(long, value_name = "N", value_parser = count::<u64>)]
     pub records: u64,
     /// Records a second
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = count::<u64>)]
     pub rate: u64,
-    /// Bytes of each value, 16 at least
-    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(16..))]
-    pub size: u32,
-    /// A setting of producer, consumer or connections by Kafka's name; may be given many times
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub settings: Vec<String>,
-    /// One JSON object
-    #[arg(long)]
-    pub json: bool,
-    /// The cluster
+    /// What is sent, and where
     #[command(flatten)]
-    pub cluster: Cluster,
+    pub probe: ProbeOptions,
 }
 
 /// `millstream perf latency`.
 #[derive(Args)]
 pub struct PerfLatencyOptions {
-    /// The topic; records of others in it are not counted
-    #[arg(value_name = "TOPIC")]
-    pub topic: String,
     /// How many records are measured
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = count::<u64>)]
     pub records: u64,
     /// How many records are sent before that
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     pub warmup: u64,
-    /// Bytes of each value, 16 at least
-    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(16..))]
-    pub size: u32,
-    /// A setting of producer, consumer or connections by Kafka's name; may be given many times
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub settings: Vec<String>,
-    /// One JSON object
-    #[arg(long)]
-    pub json: bool,
-    /// The cluster
+    /// What is sent, and where
     #[command(flatten)]
-    pub cluster: Cluster,
+    pub probe: ProbeOptions,
 }

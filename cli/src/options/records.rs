@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use base::PartitionId;
 use clap::{Args, ValueEnum};
 
-use super::{Cluster, count};
+use super::{Cluster, Listing, count};
 
 pub const PRODUCE_EXAMPLES: &str = "Examples:
   seq 1000 | millstream produce numbers --bootstrap 127.0.0.1:9092
@@ -181,12 +181,9 @@ pub struct OffsetsOptions {
     /// Leave out the topics that belong to the broker itself
     #[arg(long)]
     pub exclude_internal: bool,
-    /// One JSON object a line
-    #[arg(long)]
-    pub json: bool,
-    /// The cluster
+    /// The cluster, and how it is shown
     #[command(flatten)]
-    pub cluster: Cluster,
+    pub listing: Listing,
 }
 
 /// `millstream delete-records`.
@@ -198,10 +195,7 @@ pub struct DeleteRecordsOptions {
     /// A file of JSON as Kafka's tool takes it
     #[arg(long, value_name = "FILE", conflicts_with = "before")]
     pub offset_json_file: Option<PathBuf>,
-    /// One JSON object a line
-    #[arg(long)]
-    pub json: bool,
-    /// The cluster
+    /// The cluster, and how it is shown
     #[command(flatten)]
-    pub cluster: Cluster,
+    pub listing: Listing,
 }

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{Cluster, count};
+use super::{Cluster, Listing, count};
 
 /// `millstream topics`.
 #[derive(Subcommand)]
@@ -38,12 +38,9 @@ pub struct ListTopicsOptions {
     /// Leave out the topics that belong to the broker itself
     #[arg(long)]
     pub exclude_internal: bool,
-    /// One JSON object a line
-    #[arg(long)]
-    pub json: bool,
-    /// The cluster
+    /// The cluster, and how it is shown
     #[command(flatten)]
-    pub cluster: Cluster,
+    pub listing: Listing,
 }
 
 /// `millstream topics create`.

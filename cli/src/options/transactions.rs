@@ -3,7 +3,7 @@
 use base::{Offset, PartitionId, ProducerId};
 use clap::{Args, Subcommand};
 
-use super::Cluster;
+use super::{Cluster, Listing};
 
 /// `millstream transactions`.
 #[derive(Subcommand)]
@@ -51,12 +51,9 @@ pub struct ListTransactionsOptions {
     /// Only those whose whole transactional id matches
     #[arg(long, value_name = "REGEX")]
     pub pattern: Option<String>,
-    /// One JSON object a line
-    #[arg(long)]
-    pub json: bool,
-    /// The cluster
+    /// The cluster, and how it is shown
     #[command(flatten)]
-    pub cluster: Cluster,
+    pub listing: Listing,
 }
 
 /// `millstream transactions describe`.
@@ -65,29 +62,31 @@ pub struct DescribeTransactionsOptions {
     /// Transactional ids
     #[arg(value_name = "ID", required = true)]
     pub ids: Vec<String>,
-    /// One JSON object a line
-    #[arg(long)]
-    pub json: bool,
-    /// The cluster
+    /// The cluster, and how it is shown
     #[command(flatten)]
-    pub cluster: Cluster,
+    pub listing: Listing,
 }
 
-/// `millstream transactions describe-producers`.
+/// One partition of one topic.
 #[derive(Args)]
-pub struct ProducersOptions {
+pub struct OnePartition {
     /// The topic
     #[arg(long, value_name = "TOPIC")]
     pub topic: String,
     /// The partition
     #[arg(long, value_name = "N")]
     pub partition: PartitionId,
-    /// One JSON object a line
-    #[arg(long)]
-    pub json: bool,
-    /// The cluster
+}
+
+/// `millstream transactions describe-producers`.
+#[derive(Args)]
+pub struct ProducersOptions {
+    /// The partition
     #[command(flatten)]
-    pub cluster: Cluster,
+    pub place: OnePartition,
+    /// The cluster, and how it is shown
+    #[command(flatten)]
+    pub listing: Listing,
 }
 
 /// `millstream transactions find-hanging`.
@@ -102,12 +101,9 @@ pub struct FindHangingOptions {
     /// Only those whose last record is older
     #[arg(long, value_name = "MS", default_value_t = 900_000)]
     pub older_than_ms: i64,
-    /// One JSON object a line
-    #[arg(long)]
-    pub json: bool,
-    /// The cluster
+    /// The cluster, and how it is shown
     #[command(flatten)]
-    pub cluster: Cluster,
+    pub listing: Listing,
 }
 
 /// `millstream transactions abort`.
@@ -117,12 +113,9 @@ pub struct FindHangingOptions {
     group(clap::ArgGroup::new("which").required(true).args(["start_offset", "producer_id"]))
 )]
 pub struct AbortOptions {
-    /// The topic
-    #[arg(long, value_name = "TOPIC")]
-    pub topic: String,
     /// The partition
-    #[arg(long, value_name = "N")]
-    pub partition: PartitionId,
+    #[command(flatten)]
+    pub place: OnePartition,
     /// First offset of the transaction, as describe-producers and find-hanging show it
     #[arg(long, value_name = "OFFSET")]
     pub start_offset: Option<Offset>,

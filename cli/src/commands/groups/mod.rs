@@ -25,12 +25,12 @@ pub fn run(command: &GroupsCommand) -> Result<(), Failure> {
 
 /// All groups, one a line.
 fn list(options: &ListGroupsOptions) -> Result<(), Failure> {
-    let admin = admin(&options.cluster)?;
+    let admin = admin(&options.listing.cluster)?;
     let among =
         |wanted: &[String], is: &str| wanted.is_empty() || wanted.iter().any(|one| one.eq_ignore_ascii_case(is));
     let mut groups = block_on(admin.list_groups())?;
     groups.retain(|group| among(&options.state, &group.state) && among(&options.kind, &group.kind));
-    if options.json {
+    if options.listing.json {
         return print_lines(groups.into_iter().map(|group| {
             Fields::default()
                 .with("group", group.group)

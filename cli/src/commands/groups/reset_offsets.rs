@@ -48,7 +48,7 @@ pub(super) fn run(options: &ResetOffsetsOptions) -> Result<(), Failure> {
             false => Failure::usage("which partitions?").hint("give --topic TOPIC[:PARTITIONS], or --all-topics"),
         });
     }
-    let admin = admin(&options.cluster)?;
+    let admin = admin(&options.listing.cluster)?;
     let group = options.group.as_str();
     refuse_members(&admin, group)?;
     let committed: Vec<(TopicPartition, Offset)> = block_on(admin.list_group_offsets(group))?
@@ -199,7 +199,7 @@ fn moves(
 }
 
 fn show(options: &ResetOffsetsOptions, moves: &[Move]) -> Result<(), Failure> {
-    if options.json {
+    if options.listing.json {
         return print_lines(moves.iter().map(|one| {
             Fields::default()
                 .with("group", options.group.as_str())

@@ -19,7 +19,7 @@ pub(super) fn run(options: &PerfConsumeOptions) -> Result<(), Failure> {
     for (key, value) in of_consumer {
         config.set(key, value).map_err(|error| Failure::usage(error.to_string()))?;
     }
-    let client = connect(&options.cluster, &of_client)?;
+    let client = connect(&options.result.cluster, &of_client)?;
     let admin = Admin::new(client.clone());
     let partitions = resolve(&admin, &[Selection { topic: options.topic.clone(), partitions: None }])?;
     let mut consumer = Consumer::new(client, config).map_err(|error| Failure::usage(error.to_string()))?;
@@ -53,7 +53,7 @@ pub(super) fn run(options: &PerfConsumeOptions) -> Result<(), Failure> {
     consumer.close_blocking()?;
     let (rate, megabytes) = throughput(records, bytes, elapsed);
     let first_ms = first.unwrap_or(0) as f64 / 1e3;
-    if options.json {
+    if options.result.json {
         return print_lines([Fields::default()
             .with("records", records)
             .with("bytes", bytes)

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Measures, and reports.
 pub(super) fn run(options: &PerfEndToEndOptions) -> Result<(), Failure> {
     let config = ProducerConfig::default();
-    let mut probe = Probe::new(&options.cluster, &options.topic, options.size, &options.settings, config)?;
+    let mut probe = Probe::new(&options.probe, config)?;
     let start = probe.clock.ticks_us();
     let due = |number: u64| start + number.saturating_mul(1_000_000) / options.rate;
     let run = probe.run();
@@ -49,8 +49,8 @@ pub(super) fn run(options: &PerfEndToEndOptions) -> Result<(), Failure> {
     }
     let elapsed = probe.clock.ticks_us() - start;
     probe.close()?;
-    let (rate, megabytes) = throughput(arrived, arrived * u64::from(options.size), elapsed);
-    if options.json {
+    let (rate, megabytes) = throughput(arrived, arrived * u64::from(options.probe.size), elapsed);
+    if options.probe.result.json {
         return print_lines([Fields::default()
             .with("records", arrived)
             .with("seconds", elapsed as f64 / 1e6)

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Measures, and reports.
 pub(super) fn run(options: &PerfLatencyOptions) -> Result<(), Failure> {
     let config = ProducerConfig::default().acks(Acks::All).linger_ms(0);
-    let mut probe = Probe::new(&options.cluster, &options.topic, options.size, &options.settings, config)?;
+    let mut probe = Probe::new(&options.probe, config)?;
     let (mut acknowledged, mut arrived) = (Samples::default(), Samples::default());
     for number in 0..options.warmup.saturating_add(options.records) {
         let (ack, arrival) = block_on(one(&mut probe))?;
@@ -29,10 +29,10 @@ pub(super) fn run(options: &PerfLatencyOptions) -> Result<(), Failure> {
         }
     }
     probe.close()?;
-    if options.json {
+    if options.probe.result.json {
         return print_lines([Fields::default()
             .with("records", options.records)
-            .with("size", options.size)
+            .with("size", options.probe.size)
             .with("acknowledged", acknowledged.as_json())
             .with("end_to_end", arrived.as_json())]);
     }

@@ -8,7 +8,7 @@ use client::consumer::{Consumer, ConsumerConfig, ConsumerRecords, OffsetSpec};
 use client::{Admin, ClientConfig, Producer, ProducerConfig, ProducerRecord, block_on};
 
 use super::{connect, ensure_topic, produce, settings_for};
-use crate::options::Cluster;
+use crate::options::ProbeOptions;
 use crate::report::Failure;
 
 pub(super) struct Probe {
@@ -21,20 +21,15 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    /// Both ends on partition 0 of `topic`, which is made if it is not there; the consumer stands at its end.
-    pub(super) fn new(
-        cluster: &Cluster,
-        topic: &str,
-        size: u32,
-        settings: &[String],
-        mut producing: ProducerConfig,
-    ) -> Result<Self, Failure> {
+    /// Both ends on partition 0 of the topic, which is made if it is not there; the consumer stands at its end.
+    pub(super) fn new(options: &ProbeOptions, mut producing: ProducerConfig) -> Result<Self, Failure> {
+        let topic = options.topic.as_str();
         let known = [ProducerConfig::NAMES, ConsumerConfig::NAMES, ClientConfig::NAMES];
-        let [of_producer, of_consumer, of_client] = settings_for(settings, known)?;
+        let [of_producer, of_consumer, of_client] = settings_for(&options.settings, known)?;
         let refused = |error: client::ClientError| Failure::usage(error.to_string());
         of_producer.iter().try_for_each(|(key, value)| producing.set(key, value)).map_err(refused)?;
         let consuming = ConsumerConfig::from_properties(of_consumer).map_err(refused)?;
-        let client = connect(cluster, &of_client)?;
+        let client = connect(&options.result.cluster, &of_client)?;
         ensure_topic(&Admin::new(client.clone()), topic)?;
         let mut rng = client.fork_rng();
         let partition = TopicPartition::new(topic, 0);
@@ -45,7 +40,7 @@ impl Probe {
         ends.iter().try_for_each(|(partition, end)| consumer.seek(partition, *end))?;
         Ok(Self {
             run: rng.next_u64(),
-            filling: produce::random(rng, size as usize),
+            filling: produce::random(rng, options.size as usize),
             producer: Producer::new(client, producing).map_err(refused)?,
             consumer,
             clock: SystemClock::new(),

@@ -21,7 +21,7 @@ const UNDER_WAY_MAX: usize = 1_000_000;
 pub(super) fn run(options: &PerfProduceOptions) -> Result<(), Failure> {
     let [of_producer, of_client] = settings_for(&options.settings, [ProducerConfig::NAMES, ClientConfig::NAMES])?;
     let config = ProducerConfig::from_properties(of_producer).map_err(|error| Failure::usage(error.to_string()))?;
-    let client = connect(&options.cluster, &of_client)?;
+    let client = connect(&options.result.cluster, &of_client)?;
     let producer = Producer::new(client.clone(), config).map_err(|error| Failure::usage(error.to_string()))?;
     let clock = SystemClock::new();
     let value = random(client.fork_rng(), options.size as usize);
@@ -96,7 +96,7 @@ pub(super) fn random(mut rng: Rng, size: usize) -> Bytes {
 
 fn report(options: &PerfProduceOptions, elapsed: u64, mut samples: Samples) -> Result<(), Failure> {
     let (rate, megabytes) = throughput(options.records, options.records * u64::from(options.size), elapsed);
-    if options.json {
+    if options.result.json {
         return print_lines([Fields::default()
             .with("records", options.records)
             .with("seconds", elapsed as f64 / 1e6)
