@@ -49,3 +49,42 @@ fn first_results_come_before_the_first_commit_is_due_and_closing_waits_for_no_lo
     assert!(taken < LONG_MS as i64 / 4, "it took {taken} ms");
     broker.shutdown().unwrap();
 }
+
+/// Files below `folder` that this process has open, as the system names them.
+#[cfg(target_os = "linux")]
+fn open_below(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let open = std::fs::read_dir("/proc/self/fd").unwrap();
+    open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .filter(|path| path.starts_with(folder))
+        .collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_broker_that_was_shut_down_under_its_clients_has_no_file_open_once_they_are_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().canonicalize().unwrap();
+    let broker = Embedded::open(&data).unwrap();
+    broker.create_topic("in", 1).unwrap();
+    broker.create_topic("out", 1).unwrap();
+    let config = StreamsConfig::new("first").with("state.dir", broker.state_dir().display()).unwrap();
+    let streams = Streams::start(word_count(), config, broker.client()).unwrap();
+    let producer = Producer::new(broker.client(), ProducerConfig::default()).unwrap();
+    producer.send_blocking(ProducerRecord::to("in").value("be")).unwrap();
+    let settings = [("group.id", "readers"), ("auto.offset.reset", "earliest"), ("fetch.max.wait.ms", "60000")];
+    let mut consumer = Consumer::new(broker.client(), ConsumerConfig::from_properties(settings).unwrap()).unwrap();
+    consumer.subscribe(["out"]).unwrap();
+    assert!(!consumer.poll_blocking(Duration::from_millis(LONG_MS)).unwrap().is_empty());
+    streams.close().unwrap();
+    assert!(!open_below(&data).is_empty(), "its logs are open");
+    // A fetch of the consumer waits meanwhile, which must not keep what it waits for.
+    broker.shutdown().unwrap();
+    drop((consumer, producer));
+    // Threads of clients end by themselves: they are waited for, no longer than this.
+    let clock = SystemClock::new();
+    let give_up = clock.now().ticks_ms + LONG_MS as i64;
+    while !open_below(&data).is_empty() && clock.now().ticks_ms < give_up {
+        std::thread::yield_now();
+    }
+    assert_eq!(open_below(&data), Vec::<std::path::PathBuf>::new());
+}

@@ -204,7 +204,9 @@ impl Broker {
         for connection in connections.iter().filter_map(Weak::upgrade) {
             connection.close();
         }
-        self.state.log.close().map_err(|error| {
+        let closed = self.state.log.close();
+        self.state.let_go();
+        closed.map_err(|error| {
             BrokerError::Storage(format!(
                 "{} was not closed cleanly: {error}\nit will be recovered at the next start",
                 self.state.config.data_dir.display()

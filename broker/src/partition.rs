@@ -106,6 +106,11 @@ impl Partition {
         self.watchers.add(delayed);
     }
 
+    /// The broker has closed: who waits here is let go.
+    pub(crate) fn let_go(&self) {
+        self.watchers.close();
+    }
+
     /// How the wait for everything below `end_offset` to be committed stands; `None` while it must go on.
     pub fn committed(&self, end_offset: Offset) -> Option<Result<(), ErrorCode>> {
         if self.offsets().high_watermark >= end_offset {

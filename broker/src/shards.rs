@@ -56,6 +56,12 @@ impl<S: Default, E> Cells<S, E> {
         Arc::clone(&cells[at])
     }
 
+    /// Forgets all shards, and whoever waits for them.
+    pub fn close(&self) {
+        let cells = std::mem::take(&mut *self.0.write());
+        drop(cells); // without the lock: requests that are dropped answer
+    }
+
     /// Has `step` work on each shard that is due at `now`; one is loaded per call. Returns whether something was done, and when to call next,
     /// in ticks. `topic` is named when a shard cannot be read.
     pub fn step(

@@ -70,6 +70,17 @@ impl BrokerState {
         self.closed.load(Ordering::Acquire)
     }
 
+    /// After closing: lets go of all requests that wait. They hold this state, which holds them: it would never go, nor would its
+    /// open files.
+    pub(crate) fn let_go(&self) {
+        self.waiters.close();
+        for topic in self.topics.entries() {
+            topic.opened().iter().for_each(|partition| partition.let_go());
+        }
+        self.groups.close();
+        self.transactions.close();
+    }
+
     pub(crate) fn next_connection_id(&self) -> u64 {
         self.connection_ids.next()
     }

@@ -56,6 +56,11 @@ impl TopicTable {
         self.tables.read().by_name.keys().cloned().collect()
     }
 
+    /// All topics, in no order.
+    pub(crate) fn entries(&self) -> Vec<Arc<TopicEntry>> {
+        self.tables.read().by_name.values().cloned().collect()
+    }
+
     /// Rises with every topic that comes, goes or gets more partitions.
     pub fn version(&self) -> i64 {
         self.version.load(Ordering::Acquire)

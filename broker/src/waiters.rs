@@ -6,7 +6,7 @@
 //! its own answer out of itself under its own lock.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 
 use base::Now;
@@ -42,7 +42,8 @@ pub type Ticket = (i64, u64);
 
 /// All delayed requests of one broker, by deadline.
 pub struct Waiters {
-    queue: Mutex<BTreeMap<Ticket, Arc<dyn Delayed>>>,
+    /// `None` once the broker has closed.
+    queue: Mutex<Option<BTreeMap<Ticket, Arc<dyn Delayed>>>>,
     next_number: AtomicU64,
     /// When the driver will look next, in ticks; an earlier deadline wakes it.
     planned: AtomicI64,
@@ -52,7 +53,7 @@ pub struct Waiters {
 impl Default for Waiters {
     fn default() -> Self {
         Self {
-            queue: Mutex::default(),
+            queue: Mutex::new(Some(BTreeMap::new())),
             next_number: AtomicU64::new(0),
             planned: AtomicI64::new(i64::MAX),
             on_earlier: OnceLock::new(),
@@ -68,7 +69,9 @@ impl Waiters {
 
     /// Has `delayed` expire at its ticket's deadline unless it is removed before.
     pub fn add(&self, ticket: Ticket, delayed: Arc<dyn Delayed>) {
-        self.queue.lock().insert(ticket, delayed);
+        if let Some(queue) = &mut *self.queue.lock() {
+            queue.insert(ticket, delayed);
+        }
         self.nudge(ticket.0);
     }
 
@@ -88,12 +91,20 @@ impl Waiters {
 
     /// Forgets a request that was answered.
     pub fn remove(&self, ticket: Ticket) {
-        self.queue.lock().remove(&ticket);
+        let removed = self.queue.lock().as_mut().and_then(|queue| queue.remove(&ticket));
+        drop(removed); // without the lock: what it holds may go with it
+    }
+
+    /// The broker has closed: who still waits is let go unanswered, and so is who comes now. What waits holds the broker that
+    /// holds these, so that neither would ever go.
+    pub fn close(&self) {
+        let queue = self.queue.lock().take();
+        drop(queue);
     }
 
     /// How many requests wait.
     pub fn len(&self) -> usize {
-        self.queue.lock().len()
+        self.queue.lock().as_ref().map_or(0, BTreeMap::len)
     }
 
     /// Whether none waits.
@@ -107,7 +118,7 @@ impl Waiters {
         loop {
             let due = {
                 let mut queue = self.queue.lock();
-                match queue.first_entry() {
+                match queue.as_mut().and_then(BTreeMap::first_entry) {
                     None => return (worked, None),
                     Some(first) if first.key().0 > now.ticks_ms => return (worked, Some(first.key().0)),
                     Some(first) => first.remove(),
@@ -134,12 +145,16 @@ impl Waiters {
 pub struct Watchers {
     count: AtomicUsize,
     list: Mutex<Vec<Arc<dyn Delayed>>>,
+    closed: AtomicBool,
 }
 
 impl Watchers {
     /// Registers a request. The caller must look at the partition once more afterwards: it may have advanced before.
     pub fn add(&self, delayed: Arc<dyn Delayed>) {
         let mut list = self.list.lock();
+        if self.closed.load(Ordering::Acquire) {
+            return;
+        }
         // Requests that were answered through another partition, or expired, stay until somebody tidies up.
         if list.len() >= 16 && list.len().is_power_of_two() {
             list.retain(|delayed| !delayed.is_done());
@@ -147,6 +162,17 @@ impl Watchers {
         list.push(delayed);
         self.count.store(list.len(), Ordering::SeqCst);
         fence(Ordering::SeqCst);
+    }
+
+    /// The broker has closed: who still waits here is let go, and so is who comes now.
+    pub fn close(&self) {
+        let list = {
+            let mut list = self.list.lock();
+            self.closed.store(true, Ordering::Release);
+            self.count.store(0, Ordering::SeqCst);
+            std::mem::take(&mut *list)
+        };
+        drop(list);
     }
 
     /// Tells all that `partition` has advanced. Costs one load when nobody waits, which is the usual case.
@@ -167,8 +193,6 @@ impl Watchers {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicBool;
-
     use super::*;
 
     #[derive(Default)]
@@ -194,6 +218,22 @@ mod tests {
         assert_eq!(waiters.step(Now { wall_ms: 0, ticks_ms: 10 }), (true, Some(20)));
         assert!(early.is_done() && !late.is_done());
         assert_eq!(waiters.step(Now { wall_ms: 0, ticks_ms: 20 }), (true, None));
+    }
+
+    #[test]
+    fn a_closed_queue_lets_go_of_those_in_it_and_of_those_that_come() {
+        let waiters = Waiters::default();
+        let flag = Arc::new(Flag::default());
+        waiters.add(waiters.ticket(10), flag.clone());
+        waiters.close();
+        waiters.add(waiters.ticket(11), flag.clone());
+        assert_eq!((waiters.len(), Arc::strong_count(&flag)), (0, 1));
+        assert_eq!(waiters.step(Now { wall_ms: 0, ticks_ms: 100 }), (false, None));
+        let watchers = Watchers::default();
+        watchers.add(flag.clone());
+        watchers.close();
+        watchers.add(flag.clone());
+        assert_eq!(Arc::strong_count(&flag), 1);
     }
 
     #[test]

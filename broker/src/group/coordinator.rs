@@ -119,6 +119,11 @@ impl Coordinator {
         &self.inner.config
     }
 
+    /// The broker has closed: forgets all groups, and who waits for them.
+    pub fn close(&self) {
+        self.inner.cells.close();
+    }
+
     /// Runs `work` on the shard of `group`.
     ///
     /// # Errors

@@ -113,6 +113,11 @@ impl GroupCoordinator {
         coordinator.end_transaction(&environment, partition, transaction, environment.now(), done);
     }
 
+    /// The broker has closed: who waits for a group is let go.
+    pub(crate) fn close(&self) {
+        self.coordinator.close();
+    }
+
     /// A topic is gone: offsets committed for it go at the next step.
     pub fn topic_deleted(&self, name: &Arc<str>, id: Uuid) {
         self.deleted_topics.lock().insert((Arc::clone(name), id));

@@ -101,6 +101,11 @@ impl Coordinator {
         Self { inner: Arc::new(Inner { config, cells: Cells::default() }) }
     }
 
+    /// The broker has closed: forgets all ids, and who waits for them.
+    pub fn close(&self) {
+        self.inner.cells.close();
+    }
+
     /// Its settings.
     pub fn config(&self) -> &TransactionConfig {
         &self.inner.config

@@ -89,6 +89,11 @@ impl TransactionCoordinator {
         TransactionAccess { coordinator: self.coordinator.clone(), environment: Arc::clone(environment) }
     }
 
+    /// The broker has closed: who waits for a transactional id is let go.
+    pub(crate) fn close(&self) {
+        self.coordinator.close();
+    }
+
     /// Does what is due at `now` (loading, timeouts, expiry); returns whether anything was, and when it wants to be called
     /// next, in ticks.
     pub fn step(&self, state: &Arc<BrokerState>, now: Now) -> (bool, Option<i64>) {
