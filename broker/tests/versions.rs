@@ -72,7 +72,8 @@ fn request(key: ApiKey, version: i16, topic_id: Uuid) -> Request {
         }
         ApiKey::OffsetCommit => {
             let partition = OffsetCommitRequestPartition::default().with_committed_offset(1);
-            let topic = OffsetCommitRequestTopic::default().with_name(name()).with_partitions(vec![partition]);
+            let topic = OffsetCommitRequestTopic::default().with_name(name()).with_topic_id(topic_id);
+            let topic = topic.with_partitions(vec![partition]);
             OffsetCommitRequest::default().with_group_id(group()).with_topics(vec![topic]).into()
         }
         ApiKey::OffsetFetch if version < 8 => {
@@ -80,7 +81,8 @@ fn request(key: ApiKey, version: i16, topic_id: Uuid) -> Request {
             OffsetFetchRequest::default().with_group_id(group()).with_topics(Some(vec![topic])).into()
         }
         ApiKey::OffsetFetch => {
-            let topic = OffsetFetchRequestTopics::default().with_name(name()).with_partition_indexes(vec![0]);
+            let topic = OffsetFetchRequestTopics::default().with_name(name()).with_topic_id(topic_id);
+            let topic = topic.with_partition_indexes(vec![0]);
             let asked = OffsetFetchRequestGroup::default().with_group_id(group()).with_topics(Some(vec![topic]));
             OffsetFetchRequest::default().with_groups(vec![asked]).into()
         }

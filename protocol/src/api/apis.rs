@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::fetch::{FetchRequest, FetchResponse};
 use super::guard::max_request_bytes;
 use super::messages::*;
+use super::newest;
 use super::pieces::PieceWriter;
 use super::produce::{ProduceRequest, ProduceResponse};
 use super::streams_group_describe::{StreamsGroupDescribeRequest, StreamsGroupDescribeResponse};
@@ -95,6 +96,10 @@ macro_rules! apis {
 
             /// Appends the body (without header) as `version` lays it out.
             pub(crate) fn encode_body(&self, out: &mut PieceWriter, version: i16) -> Result<(), CodecError> {
+                if let Some(written) = newest::write_request(self, out, version) {
+                    return written;
+                }
+                let version = newest::request_layout(self.api_key(), version);
                 match self {
                     $(Self::$name(body) => body.encode_wire(out, version),)*
                 }
@@ -105,6 +110,10 @@ macro_rules! apis {
                 if bytes.len() > max_request_bytes(key) {
                     return Err(CodecError::invalid(key.name(), format!("a body of {} bytes is too large", bytes.len())));
                 }
+                if let Some(read) = newest::read_request(key, version, &bytes) {
+                    return read;
+                }
+                let version = newest::request_layout(key, version);
                 match key {
                     $(ApiKey::$name => Ok(Self::$name(<$request as WireMessage>::decode_wire(bytes, version)?)),)*
                 }
@@ -121,6 +130,10 @@ macro_rules! apis {
 
             /// Appends the body (without header) as `version` lays it out.
             pub(crate) fn encode_body(&self, out: &mut PieceWriter, version: i16) -> Result<(), CodecError> {
+                if let Some(written) = newest::write_response(self, out, version) {
+                    return written;
+                }
+                let version = newest::response_layout(self.api_key(), version);
                 match self {
                     $(Self::$name(body) => body.encode_wire(out, version),)*
                 }
@@ -128,6 +141,10 @@ macro_rules! apis {
 
             /// Reads a body; what follows it in `bytes` is ignored, as by Kafka.
             pub(crate) fn decode_body(key: ApiKey, version: i16, bytes: Bytes) -> Result<Self, CodecError> {
+                if let Some(read) = newest::read_response(key, version, &bytes) {
+                    return read;
+                }
+                let version = newest::response_layout(key, version);
                 match key {
                     $(ApiKey::$name => Ok(Self::$name(<$response as WireMessage>::decode_wire(bytes, version)?)),)*
                 }
@@ -153,10 +170,10 @@ macro_rules! apis {
 apis! {
     Produce = 0, ProduceRequest, ProduceResponse, 3, 13, true;
     Fetch = 1, FetchRequest, FetchResponse, 4, 18, true;
-    ListOffsets = 2, ListOffsetsRequest, ListOffsetsResponse, 1, 10, true;
+    ListOffsets = 2, ListOffsetsRequest, ListOffsetsResponse, 1, 11, true;
     Metadata = 3, MetadataRequest, MetadataResponse, 0, 13, true;
-    OffsetCommit = 8, OffsetCommitRequest, OffsetCommitResponse, 2, 9, true;
-    OffsetFetch = 9, OffsetFetchRequest, OffsetFetchResponse, 1, 9, true;
+    OffsetCommit = 8, OffsetCommitRequest, OffsetCommitResponse, 2, 10, true;
+    OffsetFetch = 9, OffsetFetchRequest, OffsetFetchResponse, 1, 10, true;
     FindCoordinator = 10, FindCoordinatorRequest, FindCoordinatorResponse, 0, 6, true;
     JoinGroup = 11, JoinGroupRequest, JoinGroupResponse, 0, 9, true;
     Heartbeat = 12, HeartbeatRequest, HeartbeatResponse, 0, 4, true;
@@ -182,7 +199,7 @@ apis! {
     DescribeConfigs = 32, DescribeConfigsRequest, DescribeConfigsResponse, 1, 4, true;
     AlterConfigs = 33, AlterConfigsRequest, AlterConfigsResponse, 0, 2, true;
     AlterReplicaLogDirs = 34, AlterReplicaLogDirsRequest, AlterReplicaLogDirsResponse, 1, 2, true;
-    DescribeLogDirs = 35, DescribeLogDirsRequest, DescribeLogDirsResponse, 1, 4, true;
+    DescribeLogDirs = 35, DescribeLogDirsRequest, DescribeLogDirsResponse, 1, 5, true;
     SaslAuthenticate = 36, SaslAuthenticateRequest, SaslAuthenticateResponse, 0, 2, true;
     CreatePartitions = 37, CreatePartitionsRequest, CreatePartitionsResponse, 0, 3, true;
     CreateDelegationToken = 38, CreateDelegationTokenRequest, CreateDelegationTokenResponse, 1, 3, true;
@@ -227,7 +244,7 @@ apis! {
     ShareGroupDescribe = 77, ShareGroupDescribeRequest, ShareGroupDescribeResponse, 1, 1, true;
     ShareFetch = 78, ShareFetchRequest, ShareFetchResponse, 1, 1, true;
     ShareAcknowledge = 79, ShareAcknowledgeRequest, ShareAcknowledgeResponse, 1, 1, true;
-    AddRaftVoter = 80, AddRaftVoterRequest, AddRaftVoterResponse, 0, 0, true;
+    AddRaftVoter = 80, AddRaftVoterRequest, AddRaftVoterResponse, 0, 1, true;
     RemoveRaftVoter = 81, RemoveRaftVoterRequest, RemoveRaftVoterResponse, 0, 0, true;
     UpdateRaftVoter = 82, UpdateRaftVoterRequest, UpdateRaftVoterResponse, 0, 0, false;
     InitializeShareGroupState = 83, InitializeShareGroupStateRequest, InitializeShareGroupStateResponse, 0, 0, true;

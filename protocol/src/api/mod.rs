@@ -2,7 +2,7 @@
 //! version).
 //!
 //! Everything but Produce, Fetch, WriteTxnMarkers (of which that crate lacks the newest version) and the APIs of streams groups (which it lacks) is
-//! `kafka-protocol`'s structs ([`messages`]); this folder is the only place that names that crate. [`produce`] and [`fetch`] are our own, because they carry the record batches: their records are
+//! `kafka-protocol`'s structs ([`messages`]), with the newest versions of a few of them in `newest.rs`; this folder is the only place that names that crate. [`produce`] and [`fetch`] are our own, because they carry the record batches: their records are
 //! [`Pieces`], which may lie in a file, and are never copied into a message.
 
 mod apis;
@@ -10,6 +10,7 @@ pub mod error_code;
 pub mod fetch;
 mod fields;
 mod guard;
+mod newest;
 #[cfg(test)]
 mod oracle_tests;
 pub mod pieces;
