@@ -230,7 +230,8 @@ fn an_operator_removes_members_by_instance_or_id() {
     world.settle(&mut [&mut one, &mut two]);
     let named = [("".into(), Some("i".into())), ("other".into(), Some("i".into())), ("none".into(), None)];
     let config = world.config.clone();
-    let (results, output) = world.shard.leave(&consumer_world::GROUP.into(), &named, world.now, &config);
+    let (results, output) =
+        world.shard.leave(&consumer_world::GROUP.into(), &named, &world.cluster, world.now, &config);
     world.take(output);
     assert_eq!(results, [ErrorCode::None, ErrorCode::FencedInstanceId, ErrorCode::UnknownMemberId]);
     world.settle(&mut [&mut two]);
@@ -309,7 +310,7 @@ fn a_record_that_cannot_be_written_has_the_shard_read_anew() {
     let mut one = member("one", &["t"]);
     world.beat(&mut one);
     let join = Heartbeat { owned: Some(Partitions::new()), ..member("two", &["t"]).beat };
-    let config = world.config.consumer.clone();
+    let config = world.config.clone();
     let (_, output) = world
         .shard
         .consumer_heartbeat(&consumer_world::GROUP.into(), &join, &world.cluster, world.now, &config)

@@ -112,7 +112,7 @@ fn what_is_set_for_a_group_takes_effect_within_the_brokers_bounds() {
 }
 
 #[test]
-fn a_broker_without_the_protocol_says_so_and_a_group_at_work_keeps_its_kind() {
+fn a_broker_without_the_protocol_says_so_and_members_that_cannot_be_read_keep_their_group_as_it_is() {
     let broker = TestBroker::start(&[("group.coordinator.rebalance.protocols", "classic")]);
     assert_eq!(beat(&mut broker.tcp(), 1, join("m")).error_code, ErrorCode::UnsupportedVersion.code());
 
@@ -128,11 +128,11 @@ fn a_broker_without_the_protocol_says_so_and_a_group_at_work_keeps_its_kind() {
         .with_protocol_type(text("consumer"))
         .with_protocols(vec![protocol]);
     let Response::JoinGroup(refused) = peer.call(3, classic.clone()) else { panic!() };
-    assert_eq!(refused.error_code, ErrorCode::InconsistentGroupProtocol.code());
+    assert_eq!(refused.error_code, ErrorCode::UnknownServerError.code(), "its subscription is no subscription");
     let left = beat(&mut peer, 1, join("m").with_member_epoch(-1));
     assert_eq!((left.error_code, left.member_epoch), (0, -1));
     let Response::JoinGroup(taken) = peer.call(3, classic) else { panic!() };
     assert_eq!((taken.error_code, taken.generation_id), (0, 1), "an empty group becomes classic");
     let refused = beat(&mut peer, 1, join("m"));
-    assert_eq!(refused.error_code, ErrorCode::GroupIdNotFound.code(), "with a member, it stays so");
+    assert_eq!(refused.error_code, ErrorCode::GroupIdNotFound.code(), "its member's subscription cannot be taken over");
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test says where it failed")]
 
 mod classic_world;
+mod group_cluster;
 
 use broker::group::records::GroupRecord;
 use classic_world::*;
@@ -275,7 +276,7 @@ fn a_static_member_returns_without_a_rebalance_and_its_old_id_is_fenced() {
     assert!(back.skip_assignment && back.leader == back.member_id && back.members.len() == 1);
     let sync = world.send_sync(&back, &[]);
     assert_eq!(world.synced(sync).unwrap().assignment.as_ref(), b"all", "it keeps its assignment");
-    let fenced = world.shard.heartbeat(GROUP, &one.member_id, Some("i"), 1, world.now);
+    let fenced = world.shard.heartbeat(&GROUP.into(), &one.member_id, Some("i"), 1, world.now);
     assert_eq!(fenced, Err(ErrorCode::FencedInstanceId));
     let Some(GroupRecord::Group { value: Some(value), .. }) = world.log.last() else { panic!() };
     assert_eq!((&*value.members[0].member_id, value.leader.as_deref()), ("i-u3", Some("i-u3")));

@@ -218,9 +218,9 @@ fn a_member_that_stays_silent_after_a_restart_is_dropped_and_its_group_can_becom
     let kept = shard.group(&id).unwrap().offsets.iter().count();
     assert!(kept > 0);
     let after = |ms: i64| base::Now { wall_ms: NOW.wall_ms + ms, ticks_ms: NOW.ticks_ms + ms };
-    assert!(shard.step(after(44_999), &config).is_empty());
+    assert!(shard.step(&FakeCluster::default(), after(44_999), &config).is_empty());
     assert_eq!(shard.delete_group(&id).unwrap_err(), protocol::api::ErrorCode::NonEmptyGroup);
-    let outputs = shard.step(after(45_000), &config);
+    let outputs = shard.step(&FakeCluster::default(), after(45_000), &config);
     let modern = outputs.iter().find(|output| {
         output.records.iter().any(|record| matches!(record, GroupRecord::Consumer { group, .. } if *group == id))
     });
@@ -240,7 +240,7 @@ fn a_member_that_stays_silent_after_a_restart_is_dropped_and_its_group_can_becom
         protocols: vec![("range".into(), Bytes::from_static(b"m"))],
         fresh_uuid: "u".into(),
     };
-    let out = shard.join(&id, join, after(45_000), &config);
+    let out = shard.join(&id, join, &FakeCluster::default(), after(45_000), &config);
     assert_eq!(
         out.records.first().and_then(|record| record.encode().unwrap().1),
         None,

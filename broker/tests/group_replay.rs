@@ -159,7 +159,7 @@ impl World {
                     fresh_uuid: format!("u{ticket}").into(),
                 };
                 self.tickets.push((ticket, group, client));
-                let output = self.shard.join(&group_id(group), join, self.now, &self.config);
+                let output = self.shard.join(&group_id(group), join, &FakeCluster::default(), self.now, &self.config);
                 self.take(output);
             }
             Step::Sync { group, client } => {
@@ -177,7 +177,7 @@ impl World {
                     protocol: None,
                     assignments,
                 };
-                let output = self.shard.sync(&group_id(group), sync, self.now);
+                let output = self.shard.sync(&group_id(group), sync, &FakeCluster::default(), self.now);
                 self.take(output);
             }
             Step::Heartbeat { group, client } => {
@@ -189,7 +189,8 @@ impl World {
             Step::Leave { group, client } => {
                 let Some(answer) = self.joined[group][client].take() else { return };
                 let leaving = [(answer.member_id, None)];
-                let (_, output) = self.shard.leave(&group_id(group), &leaving, self.now, &self.config);
+                let (_, output) =
+                    self.shard.leave(&group_id(group), &leaving, &FakeCluster::default(), self.now, &self.config);
                 self.take(output);
             }
             Step::Commit { group, client, partition, offset } => {
@@ -228,7 +229,7 @@ impl World {
             Step::Advance { ms } => {
                 self.now.wall_ms += ms;
                 self.now.ticks_ms += ms;
-                for output in self.shard.step(self.now, &self.config) {
+                for output in self.shard.step(&FakeCluster::default(), self.now, &self.config) {
                     self.take(output);
                 }
             }

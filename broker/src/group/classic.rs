@@ -194,6 +194,32 @@ impl ClassicGroup {
         group
     }
 
+    /// A stable group of these members, who share a protocol of this kind; they have yet to get their assignments.
+    pub(super) fn stable(id: Arc<str>, generation: i32, protocol_type: &str, members: Vec<Member>, now: Now) -> Self {
+        let mut group = Self::new(id, now);
+        (group.state, group.previous_state) = (State::Stable, State::Stable);
+        group.generation = generation;
+        group.protocol_type = Some(Arc::from(protocol_type));
+        for member in members {
+            if let Some(instance_id) = &member.instance_id {
+                group.static_members.insert(Arc::clone(instance_id), Arc::clone(&member.id));
+            }
+            group.members.insert(Arc::clone(&member.id), member);
+        }
+        group.leader = group.members.keys().next().cloned();
+        group.protocol = group.select_protocol();
+        group.subscribed_topics = group.subscriptions();
+        group
+    }
+
+    /// Gives every member what `assignment` says.
+    pub(super) fn assign<E>(&mut self, assignment: impl Fn(&Member) -> Result<Bytes, E>) -> Result<(), E> {
+        for member in self.members.values_mut() {
+            member.assignment = assignment(member)?;
+        }
+        Ok(())
+    }
+
     /// The group as it is stored, with the assignments that its members have.
     pub fn to_value(&self) -> GroupValue {
         self.to_value_with(|member| member.assignment.clone())
@@ -213,6 +239,11 @@ impl ClassicGroup {
 
     pub(super) fn record(&self, value: GroupValue) -> GroupRecord {
         GroupRecord::Group { group: Arc::clone(&self.id), value: Some(value) }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &Arc<str> {
+        &self.id
     }
 
     /// Where the group stands.

@@ -402,7 +402,7 @@ impl Session<'_> {
             let next = self.state.shard.stored(output, Err(error), now, &self.inner.config);
             self.submit(next, None);
         }
-        for output in self.state.shard.step(now, &self.inner.config) {
+        for output in self.state.shard.step(&**self.environment, now, &self.inner.config) {
             self.submit(output, None);
         }
     }

@@ -24,7 +24,7 @@ pub struct Member {
     pub session_timeout_ms: i32,
     /// What it offers, first choice first: protocol name and metadata.
     pub protocols: Vec<(Arc<str>, Bytes)>,
-    /// What it was assigned in the current generation.
+    /// What it was last assigned: it has that until the next assignment reaches it.
     pub assignment: Bytes,
     /// It has not yet been in a generation.
     pub is_new: bool,

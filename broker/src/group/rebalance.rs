@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base::Now;
-use bytes::Bytes;
 use protocol::api::ErrorCode;
 
 use super::classic::{ClassicGroup, JoinTimer, State};
@@ -128,7 +127,6 @@ impl ClassicGroup {
             let is_leader = self.leader.as_ref() == Some(&id);
             let answer = self.join_answer(&id, if is_leader { everyone.clone() } else { Vec::new() });
             let Some(member) = self.members.get_mut(&id) else { continue };
-            member.assignment = Bytes::new();
             if let Some(ticket) = member.join.take() {
                 out.joins.push((ticket, answer));
                 // A static member that did not come keeps its old session: nobody has heard of it.
@@ -168,9 +166,17 @@ impl ClassicGroup {
         votes.into_iter().max_by_key(|(_, count)| *count).map(|(name, _)| Arc::clone(name))
     }
 
+    /// Whoever waits for the group is told that it must join again: the group becomes another.
+    pub(super) fn fail_waiting(&self, out: &mut Output) {
+        let error = ErrorCode::RebalanceInProgress;
+        for member in self.members.values() {
+            out.joins.extend(member.join.map(|ticket| (ticket, JoinAnswer::error(error, Arc::clone(&member.id)))));
+            out.syncs.extend(member.sync.map(|ticket| (ticket, SyncAnswer::error(error))));
+        }
+    }
+
     fn fail_syncs(&mut self, error: ErrorCode, now: Now, out: &mut Output) {
         for member in self.members.values_mut() {
-            member.assignment = Bytes::new();
             if let Some(ticket) = member.sync.take() {
                 member.touch(now.ticks_ms);
                 out.syncs.push((ticket, SyncAnswer::error(error)));

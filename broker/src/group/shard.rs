@@ -19,6 +19,7 @@ use uuid::Uuid;
 use super::classic::{Join, State, Sync};
 use super::config::GroupConfig;
 use super::consumer::records::ConsumerRecord;
+use super::environment::Cluster;
 pub use super::kind::Group;
 use super::kind::Kind;
 use super::output::{Continuation, InTransaction, JoinAnswer, Output, SyncAnswer};
@@ -27,9 +28,12 @@ use super::streams::records::StreamsRecord;
 
 mod commit;
 mod consumer;
+mod migration;
 mod replay;
 mod retention;
 mod streams;
+
+use migration::Before;
 
 pub use commit::{Commit, Committer};
 pub use replay::{GroupImage, KindImage};
@@ -88,13 +92,16 @@ impl Shard {
     }
 
     /// JoinGroup of group `id`; a new member makes the group.
-    pub fn join(&mut self, id: &Arc<str>, join: Join, now: Now, config: &GroupConfig) -> Output {
+    pub fn join(&mut self, id: &Arc<str>, join: Join, cluster: &dyn Cluster, now: Now, config: &GroupConfig) -> Output {
         let mut out = Output::default();
         if join.session_timeout_ms < config.min_session_timeout_ms
             || join.session_timeout_ms > config.max_session_timeout_ms
         {
             out.joins.push((join.ticket, JoinAnswer::error(ErrorCode::InvalidSessionTimeout, join.member_id)));
             return out;
+        }
+        if self.groups.get(id).is_some_and(|group| group.consumer().is_some() && !group.kind.is_vacant()) {
+            return self.join_consumer_group(id, &join, cluster, now, config);
         }
         // An empty group of another kind becomes a classic one, and keeps its offsets.
         let created = self.groups.get(id).is_none_or(|group| group.classic().is_none() && group.kind.is_vacant());
@@ -130,11 +137,18 @@ impl Shard {
     }
 
     /// SyncGroup of group `id`.
-    pub fn sync(&mut self, id: &Arc<str>, sync: Sync, now: Now) -> Output {
+    pub fn sync(&mut self, id: &Arc<str>, sync: Sync, cluster: &dyn Cluster, now: Now) -> Output {
         let mut out = Output::default();
-        match self.groups.get_mut(id).and_then(Group::classic_mut) {
-            Some(group) => group.sync(sync, now, &mut out),
-            None => out.syncs.push((sync.ticket, SyncAnswer::error(ErrorCode::UnknownMemberId))),
+        match self.groups.get_mut(id).map(|group| &mut group.kind) {
+            Some(Kind::Classic(group)) => group.sync(sync, now, &mut out),
+            Some(Kind::Consumer(group)) => {
+                let answer = group.sync_classic(&sync, cluster, now).unwrap_or_else(SyncAnswer::error);
+                out.syncs.push((sync.ticket, answer));
+                self.schedule(id);
+            }
+            Some(Kind::Streams(_)) | None => {
+                out.syncs.push((sync.ticket, SyncAnswer::error(ErrorCode::UnknownMemberId)))
+            }
         }
         self.note_written(&out);
         out
@@ -143,14 +157,21 @@ impl Shard {
     /// Heartbeat in group `id`.
     pub fn heartbeat(
         &mut self,
-        id: &str,
+        id: &Arc<str>,
         member_id: &str,
         instance_id: Option<&str>,
         generation: i32,
         now: Now,
     ) -> Result<(), ErrorCode> {
-        let group = self.groups.get_mut(id).and_then(Group::classic_mut).ok_or(ErrorCode::UnknownMemberId)?;
-        group.heartbeat(member_id, instance_id, generation, now)
+        match self.groups.get_mut(id).map(|group| &mut group.kind) {
+            Some(Kind::Classic(group)) => group.heartbeat(member_id, instance_id, generation, now),
+            Some(Kind::Consumer(group)) => {
+                let result = group.heartbeat_classic(member_id, instance_id, generation, now);
+                self.schedule(id);
+                result
+            }
+            Some(Kind::Streams(_)) | None => Err(ErrorCode::UnknownMemberId),
+        }
     }
 
     /// LeaveGroup: one result per member, in their order.
@@ -158,6 +179,7 @@ impl Shard {
         &mut self,
         id: &Arc<str>,
         leaving: &[(Arc<str>, Option<Arc<str>>)],
+        cluster: &dyn Cluster,
         now: Now,
         config: &GroupConfig,
     ) -> (Vec<ErrorCode>, Output) {
@@ -165,11 +187,12 @@ impl Shard {
         let results = match self.groups.get_mut(id).map(|group| &mut group.kind) {
             Some(Kind::Classic(group)) => group.leave(leaving, now, config, &mut out),
             Some(Kind::Consumer(group)) => {
+                let before = Before::leave(group);
                 let (results, records) = group.remove_members(leaving);
-                if !records.is_empty() {
-                    (out.records, out.continuation) = (records, Some(Continuation::AheadOfLog));
-                }
-                results
+                out.records = records;
+                self.maybe_downgrade(id, before, cluster, now, config, &mut out);
+                self.changed_consumer_group(id, &mut out);
+                return (results, out);
             }
             Some(Kind::Streams(_)) | None => return (vec![ErrorCode::UnknownMemberId; leaving.len()], out),
         };
@@ -352,16 +375,18 @@ impl Shard {
 
     /// Does what is due at `now`: sessions, rebalances, and every `offsets.retention.check.interval.ms` the expiry of
     /// offsets and of empty groups. One output per group.
-    pub fn step(&mut self, now: Now, config: &GroupConfig) -> Vec<Output> {
+    pub fn step(&mut self, cluster: &dyn Cluster, now: Now, config: &GroupConfig) -> Vec<Output> {
         let mut outputs = Vec::new();
         while let Some((at, id)) = self.timers.first().cloned().filter(|(at, _)| *at <= now.ticks_ms) {
             self.timers.remove(&(at, Arc::clone(&id)));
             let Some(group) = self.groups.get_mut(&id) else { continue };
             group.timer = None;
             let mut out = Output::default();
+            let before = group.consumer().map(Before::leave);
             group.kind.expire(now, config, &mut out);
-            if group.consumer().is_some() && !out.records.is_empty() {
-                out.continuation = Some(Continuation::AheadOfLog);
+            if let Some(before) = before {
+                self.maybe_downgrade(&id, before, cluster, now, config, &mut out);
+                self.changed_consumer_group(&id, &mut out);
             }
             self.note_written(&out);
             if out != Output::default() {

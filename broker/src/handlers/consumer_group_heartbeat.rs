@@ -26,14 +26,13 @@ pub(crate) fn serve(access: &GroupAccess, context: &RequestContext, request: Con
     if let Err(refusal) = check(context.version, &request, config) {
         return refused(refusal).into();
     }
-    let config = config.with_settings(&access.environment.group_settings(&request.group_id));
     let id = own(&request.group_id);
     let mut beat = heartbeat(context, request);
     if beat.member_id.is_empty() {
         beat.member_id = Uuid::from_bytes(access.environment.random_uuid()).to_string().into();
     }
     let served = access.coordinator.with_group(&access.environment, &id, context.now, |session| {
-        let (now, environment) = (session.now, &*access.environment);
+        let (now, environment, config) = (session.now, &*access.environment, session.config().clone());
         let (answer, output) = session.shard().consumer_heartbeat(&id, &beat, environment, now, &config)?;
         let build = move |stored: Result<(), ErrorCode>| match stored {
             Ok(()) => response(answer),

@@ -1,6 +1,7 @@
 //! DescribeGroups: state and members of groups. An unknown group is `Dead`; from version 6 on also an error. So is one
 //! that is not classic: other kinds have requests of their own.
 
+use bytes::Bytes;
 use protocol::api::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use protocol::api::messages::{DescribeGroupsRequest, DescribeGroupsResponse, GroupId};
 use protocol::api::{ErrorCode, Response, StrBytes};
@@ -57,7 +58,7 @@ fn describe(group: &ClassicGroup) -> DescribedGroup {
             .with_client_id(wire(&member.client_id))
             .with_client_host(wire(&member.client_host))
             .with_member_metadata(member.metadata(protocol))
-            .with_member_assignment(member.assignment.clone())
+            .with_member_assignment(if protocol.is_some() { member.assignment.clone() } else { Bytes::new() })
     });
     DescribedGroup::default()
         .with_group_state(wire(group.state().name()))

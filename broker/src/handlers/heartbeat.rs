@@ -3,7 +3,7 @@
 use protocol::api::messages::{HeartbeatRequest, HeartbeatResponse};
 use protocol::api::{ErrorCode, Response};
 
-use super::group_support::code_of;
+use super::group_support::{code_of, own};
 use crate::dispatch::{Outcome, RequestContext};
 use crate::group::service::GroupAccess;
 
@@ -14,9 +14,10 @@ pub(crate) fn serve(access: &GroupAccess, context: &RequestContext, request: Hea
 }
 
 fn beat(access: &GroupAccess, context: &RequestContext, request: &HeartbeatRequest) -> Result<(), ErrorCode> {
-    access.coordinator.with_group(&access.environment, &request.group_id, context.now, |session| {
+    let id = own(&request.group_id);
+    access.coordinator.with_group(&access.environment, &id, context.now, |session| {
         let now = session.now;
         let instance_id = request.group_instance_id.as_deref();
-        session.shard().heartbeat(&request.group_id, &request.member_id, instance_id, request.generation_id, now)
+        session.shard().heartbeat(&id, &request.member_id, instance_id, request.generation_id, now)
     })?
 }

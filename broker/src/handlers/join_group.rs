@@ -38,7 +38,7 @@ pub(crate) fn serve(access: &GroupAccess, context: &RequestContext, request: Joi
     let served = access.coordinator.with_group(&access.environment, &id, context.now, |session| {
         let ticket = session.hold_join(context.defer(), move |answer| response(version, answer));
         let (now, config) = (session.now, session.config().clone());
-        let output = session.shard().join(&id, Join { ticket, ..join }, now, &config);
+        let output = session.shard().join(&id, Join { ticket, ..join }, &*access.environment, now, &config);
         session.submit(output, None);
     });
     match served {

@@ -28,7 +28,7 @@ pub(crate) fn serve(access: &GroupAccess, context: &RequestContext, request: Lea
     };
     let served = access.coordinator.with_group(&access.environment, &id, context.now, |session| {
         let (now, config) = (session.now, session.config().clone());
-        let (results, output) = session.shard().leave(&id, &leaving, now, &config);
+        let (results, output) = session.shard().leave(&id, &leaving, &*access.environment, now, &config);
         let build = move |stored: Result<(), ErrorCode>| match stored {
             Ok(()) => response(version, &leaving, &results),
             Err(error) => failure(error),

@@ -35,7 +35,7 @@ pub(crate) fn serve(access: &GroupAccess, context: &RequestContext, request: Syn
     let served = access.coordinator.with_group(&access.environment, &id, context.now, |session| {
         let ticket = session.hold_sync(context.defer(), move |answer| response(version, answer));
         let now = session.now;
-        let output = session.shard().sync(&id, Sync { ticket, ..sync }, now);
+        let output = session.shard().sync(&id, Sync { ticket, ..sync }, &*access.environment, now);
         session.submit(output, None);
     });
     match served {

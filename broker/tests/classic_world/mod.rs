@@ -13,6 +13,8 @@ use bytes::Bytes;
 use protocol::api::ErrorCode;
 use std::sync::Arc;
 
+use crate::group_cluster::FakeCluster;
+
 pub const GROUP: &str = "g";
 
 /// A shard whose records are durable as soon as they are appended, unless held back.
@@ -100,7 +102,7 @@ impl World {
         for _ in 0..ms / 100 {
             self.now.wall_ms += 100;
             self.now.ticks_ms += 100;
-            for output in self.shard.step(self.now, &self.config) {
+            for output in self.shard.step(&FakeCluster::default(), self.now, &self.config) {
                 self.take(output);
             }
         }
@@ -126,7 +128,7 @@ impl World {
                 .collect(),
             fresh_uuid: format!("u{ticket}").into(),
         };
-        let output = self.shard.join(&GROUP.into(), join, self.now, &self.config);
+        let output = self.shard.join(&GROUP.into(), join, &FakeCluster::default(), self.now, &self.config);
         self.take(output);
         ticket
     }
@@ -159,7 +161,7 @@ impl World {
             protocol: member.protocol.clone(),
             assignments: assignments.iter().map(|(id, bytes)| (Arc::clone(id), Bytes::from_static(bytes))).collect(),
         };
-        let output = self.shard.sync(&GROUP.into(), sync, self.now);
+        let output = self.shard.sync(&GROUP.into(), sync, &FakeCluster::default(), self.now);
         self.take(output);
         self.next
     }
@@ -170,13 +172,14 @@ impl World {
     }
 
     pub fn heartbeat(&mut self, member: &JoinAnswer) -> ErrorCode {
-        let result = self.shard.heartbeat(GROUP, &member.member_id, None, member.generation, self.now);
+        let result = self.shard.heartbeat(&GROUP.into(), &member.member_id, None, member.generation, self.now);
         result.err().unwrap_or(ErrorCode::None)
     }
 
     pub fn leave(&mut self, members: &[(&str, Option<&str>)]) -> Vec<ErrorCode> {
         let leaving: Vec<_> = members.iter().map(|(id, instance)| (Arc::from(*id), instance.map(Arc::from))).collect();
-        let (results, output) = self.shard.leave(&GROUP.into(), &leaving, self.now, &self.config);
+        let (results, output) =
+            self.shard.leave(&GROUP.into(), &leaving, &FakeCluster::default(), self.now, &self.config);
         self.take(output);
         results
     }

@@ -11,7 +11,7 @@ use broker::group::config::GroupConfig;
 use broker::group::consumer::ConsumerGroup;
 use broker::group::consumer::heartbeat::{Answer, Heartbeat, Refusal};
 use broker::group::consumer::records::Partitions;
-use broker::group::output::Output;
+use broker::group::output::{JoinAnswer, Output, SyncAnswer};
 use broker::group::records::{Decoded, decode};
 use broker::group::shard::{Commit, Committer, Shard};
 use protocol::api::ErrorCode;
@@ -27,6 +27,10 @@ pub struct World {
     pub config: GroupConfig,
     pub now: Now,
     pub log: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Answers to members of the classic protocol.
+    pub joins: Vec<(u64, JoinAnswer)>,
+    pub syncs: Vec<(u64, SyncAnswer)>,
+    next_ticket: u64,
 }
 
 /// A member that does what it is told.
@@ -78,11 +82,21 @@ impl World {
             config,
             now: Now { wall_ms: 1_000_000, ticks_ms: 0 },
             log: Vec::new(),
+            joins: Vec::new(),
+            syncs: Vec::new(),
+            next_ticket: 0,
         }
+    }
+
+    pub fn ticket(&mut self) -> u64 {
+        self.next_ticket += 1;
+        self.next_ticket
     }
 
     pub fn take(&mut self, output: Output) {
         if output.records.is_empty() {
+            self.joins.extend(output.joins);
+            self.syncs.extend(output.syncs);
             return;
         }
         let first = self.log.len() as i64;
@@ -92,8 +106,8 @@ impl World {
     }
 
     pub fn send(&mut self, beat: &Heartbeat) -> Result<Answer, Refusal> {
-        let config = self.config.consumer.clone();
-        let (answer, output) = self.shard.consumer_heartbeat(&GROUP.into(), beat, &self.cluster, self.now, &config)?;
+        let group = GROUP.into();
+        let (answer, output) = self.shard.consumer_heartbeat(&group, beat, &self.cluster, self.now, &self.config)?;
         self.take(output);
         Ok(answer)
     }
@@ -140,7 +154,7 @@ impl World {
     pub fn advance(&mut self, ms: i64) {
         self.now.wall_ms += ms;
         self.now.ticks_ms += ms;
-        for output in self.shard.step(self.now, &self.config) {
+        for output in self.shard.step(&self.cluster, self.now, &self.config) {
             self.take(output);
         }
     }

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::assignor::Assignor;
+use super::migration::MigrationPolicy;
 use crate::config::BrokerConfig;
 use crate::error::BrokerError;
+
+const MIGRATION: &str = "group.consumer.migration.policy";
 
 /// A time in ms, and the bounds within which it may be set for one group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +37,8 @@ pub struct ConsumerConfig {
     pub assignors: Vec<Assignor>,
     /// `group.consumer.regex.refresh.interval.ms`.
     pub regex_refresh_interval_ms: i64,
+    /// `group.consumer.migration.policy`.
+    pub migration: MigrationPolicy,
 }
 
 impl Default for ConsumerConfig {
@@ -47,6 +52,7 @@ impl Default for ConsumerConfig {
             max_size: i32::MAX as usize,
             assignors: Assignor::ALL.to_vec(),
             regex_refresh_interval_ms: 600_000,
+            migration: MigrationPolicy::BIDIRECTIONAL,
         }
     }
 }
@@ -64,12 +70,17 @@ impl From<&BrokerConfig> for ConsumerConfig {
             max_size: usize::try_from(long(config, "group.consumer.max.size")).unwrap_or(1).max(1),
             assignors: assignors.iter().filter_map(|name| Assignor::named(name)).collect(),
             regex_refresh_interval_ms: long(config, "group.consumer.regex.refresh.interval.ms"),
+            migration: migration(config).unwrap_or(MigrationPolicy::BIDIRECTIONAL),
         }
     }
 }
 
 fn long(config: &BrokerConfig, property: &str) -> i64 {
     config.value(property).and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+}
+
+fn migration(config: &BrokerConfig) -> Option<MigrationPolicy> {
+    MigrationPolicy::named(config.value(MIGRATION).unwrap_or_default())
 }
 
 fn bounded(config: &BrokerConfig, name: &str) -> Bounded {
@@ -130,6 +141,12 @@ pub(crate) fn check(config: &BrokerConfig) -> Result<(), BrokerError> {
              must come several times in a session"
         ));
     }
+    if migration(config).is_none() {
+        return refuse(format!(
+            "{MIGRATION}={}: there is no such policy\nuse `bidirectional`, `upgrade`, `downgrade` or `disabled`",
+            config.value(MIGRATION).unwrap_or_default()
+        ));
+    }
     let assignors = config.value("group.consumer.assignors").unwrap_or_default();
     for name in assignors.split(',').map(str::trim) {
         if Assignor::named(name).is_none() {
@@ -174,6 +191,8 @@ mod tests {
             [("group.consumer.heartbeat.interval.ms", "1000"), ("group.consumer.min.heartbeat.interval.ms", "1000")];
         assert_eq!(of(&both).unwrap().heartbeat_interval.ms, 1000);
         assert!(of(&[("group.consumer.assignors", "uniform,mine")]).is_err());
+        assert!(of(&[("group.consumer.migration.policy", "both")]).is_err());
+        assert!(!of(&[("group.consumer.migration.policy", "DOWNGRADE")]).unwrap().migration.upgrades);
         assert_eq!(of(&[("group.consumer.assignors", "range")]).unwrap().assignors, [Assignor::Range]);
         assert!(!of(&[("group.coordinator.rebalance.protocols", "classic")]).unwrap().enabled);
     }

@@ -213,9 +213,12 @@ impl ConsumerGroup {
     /// Starts all sessions anew, as after reading the log.
     pub fn start_sessions(&mut self, now_ticks: i64, session_timeout_ms: i64) {
         for member in self.members.values_mut() {
-            member.session_deadline = now_ticks.saturating_add(session_timeout_ms);
-            member.revocation_deadline = (member.current.state == MemberState::UnrevokedPartitions)
-                .then(|| now_ticks.saturating_add(i64::from(member.metadata.rebalance_timeout_ms.max(0))));
+            let classic = member.metadata.classic.as_ref();
+            let timeout_ms = classic.map_or(session_timeout_ms, |classic| i64::from(classic.session_timeout_ms.max(0)));
+            member.session_deadline = now_ticks.saturating_add(timeout_ms);
+            let gives_up = member.current.state == MemberState::UnrevokedPartitions && classic.is_none();
+            member.revocation_deadline =
+                gives_up.then(|| now_ticks.saturating_add(i64::from(member.metadata.rebalance_timeout_ms.max(0))));
         }
     }
 
@@ -224,6 +227,7 @@ impl ConsumerGroup {
         let mut image = Self { known: Known::default(), ..self.clone() };
         for member in image.members.values_mut() {
             (member.session_deadline, member.revocation_deadline) = (i64::MAX, None);
+            (member.join_deadline, member.sync_deadline) = (None, None);
         }
         image
     }

@@ -122,7 +122,7 @@ impl ConsumerGroup {
         let wants_changed = names_changed || regex_changed;
         self.update_epoch(wants_changed, cluster, now, config, &mut records);
         self.update_target(now, config, &mut records);
-        self.reconcile(beat, wants_changed, now, &mut records);
+        self.advance(&beat.member_id, beat.owned.as_ref(), wants_changed, now, &mut records);
         Ok((self.answer(beat, &before.current, now, config), self.to_write(records)))
     }
 
@@ -173,7 +173,7 @@ impl ConsumerGroup {
         (results, records)
     }
 
-    fn check_room(&self, member_id: &Arc<str>, max_size: usize) -> Result<(), Refusal> {
+    pub(super) fn check_room(&self, member_id: &Arc<str>, max_size: usize) -> Result<(), Refusal> {
         if self.members.len() < max_size || self.members.contains_key(member_id) {
             return Ok(());
         }
@@ -210,7 +210,7 @@ impl ConsumerGroup {
     }
 
     /// The member of this instance, which must be the one that is named.
-    fn check_instance(&self, instance_id: &Arc<str>, member_id: &str) -> Result<Arc<str>, Refusal> {
+    pub(super) fn check_instance(&self, instance_id: &Arc<str>, member_id: &str) -> Result<Arc<str>, Refusal> {
         match self.static_members.get(instance_id) {
             None => Err(Refusal::new(
                 ErrorCode::UnknownMemberId,
@@ -264,7 +264,7 @@ impl ConsumerGroup {
     }
 
     /// A static member comes back under another id: it gets the place, with what the place had and is to have.
-    fn replace(&mut self, replaced: &Arc<str>, member_id: &Arc<str>, records: &mut Vec<ConsumerRecord>) {
+    pub(super) fn replace(&mut self, replaced: &Arc<str>, member_id: &Arc<str>, records: &mut Vec<ConsumerRecord>) {
         let Some(old) = self.members.get(replaced).cloned() else { return };
         let target = self.targets.get(replaced).cloned().unwrap_or_default();
         for record in removals(replaced) {
@@ -278,7 +278,7 @@ impl ConsumerGroup {
     }
 
     /// Raises the group's epoch if its members want other topics, or the topics are others than before.
-    fn update_epoch(
+    pub(super) fn update_epoch(
         &mut self,
         wants_changed: bool,
         cluster: &dyn Cluster,
@@ -294,17 +294,25 @@ impl ConsumerGroup {
         }
     }
 
-    fn reconcile(&mut self, beat: &Heartbeat, subscription_changed: bool, now: Now, records: &mut Vec<ConsumerRecord>) {
+    /// The member's next step towards its target; `owned` is what it says to have.
+    pub(super) fn advance(
+        &mut self,
+        member_id: &Arc<str>,
+        owned: Option<&Partitions>,
+        subscription_changed: bool,
+        now: Now,
+        records: &mut Vec<ConsumerRecord>,
+    ) {
         let none = Partitions::new();
-        let Some(member) = self.members.get(&beat.member_id) else { return };
+        let Some(member) = self.members.get(member_id) else { return };
         let next = step(
             &Step {
                 current: &member.current,
                 target_epoch: self.target_epoch,
-                target: self.targets.get(&beat.member_id).unwrap_or(&none),
+                target: self.targets.get(member_id).unwrap_or(&none),
                 subscribed: &self.wanted_ids(&member.metadata),
                 subscription_changed,
-                owned: beat.owned.as_ref(),
+                owned,
             },
             |topic, partition| self.owners.contains_key(&(topic, partition)),
         );
@@ -312,9 +320,10 @@ impl ConsumerGroup {
             return;
         }
         let patience = i64::from(member.metadata.rebalance_timeout_ms.max(0));
-        let gives_up = next.state == MemberState::UnrevokedPartitions;
-        self.push(ConsumerRecord::Current { member_id: Arc::clone(&beat.member_id), value: Some(next) }, records);
-        if let Some(member) = self.members.get_mut(&beat.member_id) {
+        // One of the classic protocol is waited for when it is to join and to sync, not in between.
+        let gives_up = next.state == MemberState::UnrevokedPartitions && member.metadata.classic.is_none();
+        self.push(ConsumerRecord::Current { member_id: Arc::clone(member_id), value: Some(next) }, records);
+        if let Some(member) = self.members.get_mut(member_id) {
             member.revocation_deadline = gives_up.then(|| now.ticks_ms.saturating_add(patience));
         }
     }
@@ -328,6 +337,7 @@ impl ConsumerGroup {
         };
         if let Some(member) = self.members.get_mut(&beat.member_id) {
             member.session_deadline = now.ticks_ms.saturating_add(config.session_timeout.ms);
+            (member.join_deadline, member.sync_deadline) = (None, None); // it may have spoken the classic protocol
             answer.epoch = member.current.epoch;
             let told = beat.epoch == JOIN_EPOCH || beat.is_full() || member.current.assigned != before.assigned;
             answer.assignment = told.then(|| member.current.assigned.clone());
@@ -352,7 +362,7 @@ impl ConsumerGroup {
         records.push(record);
     }
 
-    fn to_write(&self, records: Vec<ConsumerRecord>) -> Vec<GroupRecord> {
+    pub(super) fn to_write(&self, records: Vec<ConsumerRecord>) -> Vec<GroupRecord> {
         let written = |record| GroupRecord::Consumer { group: Arc::clone(&self.id), record };
         records.into_iter().map(written).collect()
     }
@@ -368,7 +378,7 @@ pub(super) fn removals(id: &Arc<str>) -> [ConsumerRecord; 3] {
     ]
 }
 
-fn unknown(group: &str, member_id: &str) -> Refusal {
+pub(super) fn unknown(group: &str, member_id: &str) -> Refusal {
     Refusal::new(ErrorCode::UnknownMemberId, format!("group {group} has no member {member_id}"))
 }
 

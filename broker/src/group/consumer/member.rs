@@ -17,6 +17,10 @@ pub struct Member {
     pub session_deadline: i64,
     /// When it is dropped unless it has given up what it was asked to, in ticks.
     pub revocation_deadline: Option<i64>,
+    /// When a member of the classic protocol is dropped unless it has joined again, in ticks.
+    pub join_deadline: Option<i64>,
+    /// When it is dropped unless it has asked what it has, in ticks.
+    pub sync_deadline: Option<i64>,
 }
 
 /// Member epoch of a heartbeat that joins.
@@ -35,6 +39,8 @@ impl Member {
             current: CurrentAssignment::default(),
             session_deadline: i64::MAX,
             revocation_deadline: None,
+            join_deadline: None,
+            sync_deadline: None,
         }
     }
 
@@ -45,6 +51,7 @@ impl Member {
 
     /// The next moment at which something must be done about it.
     pub fn next_deadline(&self) -> i64 {
-        self.revocation_deadline.map_or(self.session_deadline, |at| at.min(self.session_deadline))
+        let others = [self.revocation_deadline, self.join_deadline, self.sync_deadline];
+        others.into_iter().flatten().fold(self.session_deadline, i64::min)
     }
 }

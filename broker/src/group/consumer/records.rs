@@ -158,6 +158,17 @@ pub struct CurrentAssignment {
     pub pending_revocation: AssignedPartitions,
 }
 
+impl CurrentAssignment {
+    /// What the member has: what it may read, and what it has yet to give up.
+    pub fn owned(&self) -> Partitions {
+        let mut owned = Partitions::new();
+        for (topic, partitions) in self.assigned.iter().chain(&self.pending_revocation) {
+            owned.entry(*topic).or_default().extend(partitions.keys());
+        }
+        owned
+    }
+}
+
 /// The topics that a regular expression stands for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResolvedRegex {
