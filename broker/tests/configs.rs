@@ -112,6 +112,38 @@ fn the_brokers_settings_can_be_read_and_the_dynamic_ones_changed() {
 }
 
 #[test]
+fn what_is_set_for_all_brokers_holds_where_this_one_sets_nothing_and_survives_a_restart() {
+    let mut broker = TestBroker::start(&[("log.retention.hours", "2")]);
+    let mut peer = broker.in_process();
+    let peer = &mut peer;
+    peer.create_topic("t", 1, &[]);
+    assert_eq!(setting(peer, TOPIC, "t", "retention.ms"), ("7200000".into(), 4));
+    let both = [("log.retention.ms", 0, Some("1000")), ("max.connections", 0, Some("77"))];
+    assert_eq!(alter(peer, BROKER, "", &both), 0);
+    assert_eq!(setting(peer, TOPIC, "t", "retention.ms"), ("1000".into(), 3));
+    assert_eq!(setting(peer, BROKER, "1", "max.connections"), ("77".into(), 3));
+    let listed = describe(peer, BROKER, "", &[]).unwrap();
+    let listed: Vec<_> = listed.iter().map(|found| (&*found.name, found.value.as_deref(), found.config_source)).collect();
+    assert_eq!(listed, [("log.retention.ms", Some("1000"), 3), ("max.connections", Some("77"), 3)]);
+
+    assert_eq!(alter(peer, BROKER, "1", &[("log.retention.ms", 0, Some("500"))]), 0);
+    assert_eq!(setting(peer, TOPIC, "t", "retention.ms"), ("500".into(), 2));
+    let of_broker = describe(peer, BROKER, "1", &["log.retention.ms"]).unwrap().remove(0);
+    let layers: Vec<_> = of_broker.synonyms.iter().map(|layer| (layer.value.as_deref(), layer.source)).collect();
+    assert_eq!(layers, [(Some("500"), 2), (Some("1000"), 3)]);
+
+    broker.restart();
+    let peer = &mut broker.tcp();
+    assert_eq!(setting(peer, TOPIC, "t", "retention.ms"), ("500".into(), 2));
+    assert_eq!(alter(peer, BROKER, "1", &[("log.retention.ms", 1, None)]), 0);
+    assert_eq!(setting(peer, TOPIC, "t", "retention.ms"), ("1000".into(), 3));
+    assert_eq!(alter(peer, BROKER, "", &[("log.retention.ms", 1, None)]), 0);
+    assert_eq!(setting(peer, TOPIC, "t", "retention.ms"), ("7200000".into(), 4));
+    assert_eq!(alter(peer, BROKER, "", &[("num.partitions", 0, Some("3"))]), ErrorCode::InvalidRequest.code());
+    assert_eq!(alter(peer, BROKER, "", &[("log.retention.ms", 0, Some("soon"))]), ErrorCode::InvalidConfig.code());
+}
+
+#[test]
 fn settings_survive_a_restart() {
     let mut broker = TestBroker::start(&[]);
     let mut peer = broker.in_process();
