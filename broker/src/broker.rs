@@ -23,6 +23,7 @@ use crate::metadata::{MetadataLog, Settings};
 use crate::replies::ConnectionIds;
 use crate::request_memory::RequestMemory;
 use crate::sessions::FetchSessions;
+use crate::share::ShareService;
 use crate::state::BrokerState;
 use crate::topics::TopicTable;
 use crate::transaction::TransactionCoordinator;
@@ -78,6 +79,7 @@ impl Broker {
         let metadata = MetadataLog::open(&log)?;
         let groups = GroupCoordinator::open(&config);
         let transactions = TransactionCoordinator::open(&config);
+        let shares = ShareService::open(&config);
         let slots = usize::try_from(config.fetch_session_slots).unwrap_or(0);
         let open_connections = Arc::new(OpenConnections::new(config.connection_limits.clone()));
         let frame_max_bytes = usize::try_from(config.socket_request_max_bytes).unwrap_or(0);
@@ -95,6 +97,7 @@ impl Broker {
             waiters: Arc::default(),
             groups,
             transactions,
+            shares,
             embedded_connections: Mutex::default(),
             topic_defaults: RwLock::new(Arc::new(topic_defaults)),
             connection_ids: ConnectionIds::default(),
@@ -146,11 +149,12 @@ impl Broker {
         let (expired, deadline) = self.state.waiters.step(now);
         let (coordinated, groups) = self.state.groups.step(&self.state, now);
         let (ended, transactions) = self.state.transactions.step(&self.state, now);
+        let (unlocked, shares) = self.state.shares.step(&self.state, now);
         let directory = self.state.log.step_duties(now);
         let directory_wake = Some(directory.next_wake_ticks_ms);
         Step {
-            did_work: expired || coordinated || ended || directory.did_work,
-            next_wake_ticks_ms: [deadline, groups, transactions, directory_wake].into_iter().flatten().min(),
+            did_work: expired || coordinated || ended || unlocked || directory.did_work,
+            next_wake_ticks_ms: [deadline, groups, transactions, shares, directory_wake].into_iter().flatten().min(),
         }
     }
 

@@ -104,6 +104,7 @@ impl BrokerConfig {
             ("group.streams.initial.rebalance.delay.ms", "0".to_owned()),
             ("group.min.session.timeout.ms", "10".to_owned()),
             ("offsets.topic.num.partitions", "4".to_owned()),
+            ("share.coordinator.state.topic.num.partitions", "4".to_owned()),
             ("transaction.state.log.num.partitions", "4".to_owned()),
         ];
         let mut explicit: BTreeMap<String, String> =
@@ -169,6 +170,7 @@ impl BrokerConfig {
     pub(crate) fn check_together(&self) -> Result<(), BrokerError> {
         crate::effects::check_authorizer(&self.explicit)?;
         crate::group::consumer::config::check(self)?;
+        crate::share::config::check(self)?;
         if (0..i64::from(self.socket_request_max_bytes)).contains(&self.queued_max_request_bytes) {
             return Err(BrokerError::Config(format!(
                 "queued.max.request.bytes={} must not be below socket.request.max.bytes={}, or no request of that size \

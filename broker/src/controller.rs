@@ -110,6 +110,7 @@ impl BrokerState {
     fn remove_topic(&self, id: &Uuid) {
         let Some(entry) = self.topics.remove(id) else { return };
         self.groups.topic_deleted(&entry.name, *id);
+        self.shares.topic_deleted(*id);
         self.waiters.nudge(i64::MIN);
         let count = entry.partition_count();
         for partition in entry.close() {
@@ -161,6 +162,9 @@ impl BrokerState {
                 // A data directory of an earlier version gets what has come since.
                 if !image.features().contains_key("group.version") {
                     records.push(feature_level("group.version", 1));
+                }
+                if !image.features().contains_key(crate::share::service::FEATURE) {
+                    records.push(feature_level(crate::share::service::FEATURE, 1));
                 }
                 (records, ())
             },

@@ -12,7 +12,7 @@ use protocol::api::{ApiKey, Request, Response};
 
 use crate::replies::ReplySink;
 use crate::state::BrokerState;
-use crate::{admin, group, handlers, transaction};
+use crate::{admin, group, handlers, share, transaction};
 
 /// Where a listener can be reached, as metadata responses name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,8 +89,8 @@ impl Drop for Responder {
     }
 }
 
-/// The APIs served by the core of the broker, in the order of their keys; the coordinators add [`group::SERVED`] and
-/// [`transaction::SERVED`], administration [`admin::SERVED`].
+/// The APIs served by the core of the broker, in the order of their keys; the coordinators add [`group::SERVED`],
+/// [`transaction::SERVED`] and [`share::SERVED`], administration [`admin::SERVED`].
 const SERVED: &[ApiKey] = &[
     ApiKey::Produce,
     ApiKey::Fetch,
@@ -115,6 +115,7 @@ pub fn is_served(key: ApiKey) -> bool {
     SERVED.contains(&key)
         || group::SERVED.contains(&key)
         || transaction::SERVED.contains(&key)
+        || share::SERVED.contains(&key)
         || admin::SERVED.contains(&key)
 }
 
@@ -145,6 +146,7 @@ pub fn dispatch(state: &Arc<BrokerState>, context: &RequestContext, request: Req
         other => {
             let tried = group::dispatch(state, context, other);
             let tried = tried.or_else(|other| transaction::dispatch(state, context, *other));
+            let tried = tried.or_else(|other| share::dispatch(state, context, *other));
             match tried.or_else(|other| admin::dispatch(state, context, *other)) {
                 Ok(outcome) => outcome,
                 Err(refused) => Outcome::Close(format!("{} is not served", refused.api_key())),

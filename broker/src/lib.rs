@@ -28,6 +28,7 @@ mod request_memory;
 pub mod server;
 mod sessions;
 mod shards;
+pub mod share;
 pub mod state;
 mod tcp;
 pub mod topics;

@@ -22,6 +22,7 @@ use crate::partition::{Partition, append_error_code};
 use crate::replies::{ConnectionIds, EmbeddedReplies};
 use crate::request_memory::RequestMemory;
 use crate::sessions::FetchSessions;
+use crate::share::ShareService;
 use crate::topics::TopicTable;
 use crate::transaction::TransactionCoordinator;
 use crate::waiters::Waiters;
@@ -53,6 +54,8 @@ pub struct BrokerState {
     pub groups: GroupCoordinator,
     /// Transactions and producer ids.
     pub transactions: TransactionCoordinator,
+    /// Share groups at the side of the log.
+    pub shares: ShareService,
     /// Incremental fetches.
     pub(crate) sessions: FetchSessions,
     pub(crate) embedded_connections: Mutex<Vec<Weak<EmbeddedReplies>>>,
@@ -85,7 +88,10 @@ impl BrokerState {
         self.connection_ids.next()
     }
 
-    pub(crate) fn connection_closed(&self, _connection_id: u64) {
+    pub(crate) fn connection_closed(self: &Arc<Self>, connection_id: u64) {
+        if !self.is_closed() {
+            self.shares.connection_closed(self, connection_id);
+        }
         let mut connections = self.embedded_connections.lock();
         connections.retain(|connection| connection.strong_count() > 0);
     }
@@ -162,8 +168,16 @@ impl BrokerState {
         }
         let mut wish = TopicWish { name: name.to_owned(), replication_factor: 1, ..TopicWish::default() };
         let mut set = |name: &str, value: String| wish.settings.insert(name.to_owned(), Some(value));
-        set("cleanup.policy", "compact".to_owned());
-        if name == "__consumer_offsets" {
+        // Updates of share state are good for their snapshot only: nothing may be left out of them.
+        set("cleanup.policy", if name == "__share_group_state" { "delete" } else { "compact" }.to_owned());
+        if name == "__share_group_state" {
+            let number = |property| self.config.value(property).unwrap_or_default().trim().to_owned();
+            set("compression.type", "producer".to_owned());
+            set("retention.ms", "-1".to_owned());
+            set("min.insync.replicas", "1".to_owned());
+            set("segment.bytes", number("share.coordinator.state.topic.segment.bytes"));
+            wish.partitions = number("share.coordinator.state.topic.num.partitions").parse().unwrap_or(50);
+        } else if name == "__consumer_offsets" {
             set("compression.type", "producer".to_owned());
             set("segment.bytes", self.config.offsets_topic_segment_bytes.to_string());
             wish.partitions = self.config.offsets_topic_num_partitions;

@@ -3,6 +3,7 @@
 use super::consumer::config::ConsumerConfig;
 use super::streams::config::StreamsConfig;
 use crate::config::BrokerConfig;
+use crate::share::config::ShareConfig;
 
 /// How long a JoinGroup of a new member may wait before the member is dropped, as in Kafka.
 const NEW_MEMBER_JOIN_TIMEOUT_MS: i64 = 5 * 60 * 1000;
@@ -30,6 +31,8 @@ pub struct GroupConfig {
     pub commit_timeout_ms: i64,
     /// Those of consumer groups.
     pub consumer: ConsumerConfig,
+    /// Those of share groups.
+    pub share: ShareConfig,
     /// Those of streams groups.
     pub streams: StreamsConfig,
 }
@@ -48,6 +51,7 @@ impl Default for GroupConfig {
             retention_check_interval_ms: 600_000,
             commit_timeout_ms: 5_000,
             consumer: ConsumerConfig::default(),
+            share: ShareConfig::default(),
             streams: StreamsConfig::default(),
         }
     }
@@ -66,6 +70,7 @@ impl From<&BrokerConfig> for GroupConfig {
             retention_check_interval_ms: config.offsets_retention_check_interval_ms.max(1),
             commit_timeout_ms: i64::from(config.offsets_commit_timeout_ms.max(1)),
             consumer: config.into(),
+            share: config.into(),
             streams: config.into(),
         }
     }

@@ -16,8 +16,9 @@ use std::sync::{Arc, Weak};
 use super::config::GroupConfig;
 use super::environment::{GroupEnvironment, OFFSETS_TOPIC, partition_of};
 use super::output::{Continuation, InTransaction, JoinAnswer, Output, SyncAnswer, Ticket};
-use super::records::{Decoded, decode};
+use super::records::{Decoded, GroupRecord, decode};
 use super::shard::Shard;
+use super::share::records::ShareGroupRecord;
 use crate::dispatch::Responder;
 use crate::shards::{self, Alarm, Cells};
 use base::hash::HashMap;
@@ -188,9 +189,16 @@ impl Coordinator {
         now: Now,
         topics: &BTreeSet<(Arc<str>, Uuid)>,
     ) {
+        let ids = topics.iter().map(|(_, id)| *id).collect();
         self.with_all(environment, now, |session| {
             let output = session.shard().forget_topics(topics);
             session.submit(output, None);
+            let (output, keys) = session.shard().forget_share_topics(&ids);
+            session.submit(output, None);
+            if !keys.is_empty() {
+                let environment = Arc::clone(environment);
+                session.state.outbox.push(Box::new(move || environment.delete_share_state(keys, Box::new(|_| {}))));
+            }
         });
     }
 
@@ -307,6 +315,7 @@ impl Session<'_> {
     /// Appends what `output` has to append. Its answers, and that of `held`, leave once that is durable; at once when
     /// there is nothing to append.
     pub fn submit(&mut self, output: Output, held: Option<Held>) {
+        self.tell_of_gone_members(&output);
         if output.records.is_empty() && output.transaction.is_none() {
             self.answer(output.joins, output.syncs);
             if let Some(held) = held {
@@ -340,6 +349,17 @@ impl Session<'_> {
             }
         };
         self.environment.append(self.cell.partition, batch, terms, Box::new(done));
+    }
+
+    /// What members of share groups have acquired is released when they go.
+    fn tell_of_gone_members(&mut self, output: &Output) {
+        for record in &output.records {
+            if let GroupRecord::Share { group, record: ShareGroupRecord::Member { member_id, value: None } } = record {
+                let (environment, group, member) =
+                    (Arc::clone(self.environment), Arc::clone(group), Arc::clone(member_id));
+                self.state.outbox.push(Box::new(move || environment.share_member_gone(&group, &member)));
+            }
+        }
     }
 
     /// Takes up the results of appends, in the order of the log.

@@ -9,6 +9,8 @@ use protocol::api::ErrorCode;
 use protocol::api::streams_group_heartbeat::StreamsTopicInfo;
 use uuid::Uuid;
 
+use crate::share::records::ShareKey;
+
 /// Told once an appended batch is committed: the offset of its first record, or why it will not be.
 pub type Done = Box<dyn FnOnce(Result<Offset, ErrorCode>) + Send>;
 
@@ -70,6 +72,22 @@ pub trait GroupEnvironment: Cluster + Send + Sync {
 
     /// Whether members of streams groups are served.
     fn serves_streams(&self) -> bool;
+
+    /// A member of a share group left, or was dropped: what it has acquired is for others. Called without locks.
+    fn share_member_gone(&self, _group: &Arc<str>, _member: &Arc<str>) {}
+
+    /// A group is gone, or topics, that there is share state of: it goes too. `done` is told once that is durable. Called without locks.
+    fn delete_share_state(&self, _keys: Vec<ShareKey>, done: Box<dyn FnOnce(Result<(), ErrorCode>) + Send>) {
+        done(Ok(()));
+    }
+
+    /// Has `__share_group_state` made, if it does not exist; it may come later than this returns.
+    ///
+    /// # Errors
+    /// `InvalidRequest` where there are no share groups; when it cannot be made now.
+    fn create_share_state_topic(&self) -> Result<(), ErrorCode> {
+        Err(ErrorCode::InvalidRequest)
+    }
 
     /// Sees to it that the coordinator is stepped at `ticks_ms` at the latest.
     fn wake_at(&self, ticks_ms: i64);

@@ -13,11 +13,15 @@ use super::consumer::{self, ConsumerGroup};
 use super::offsets::Offsets;
 use super::output::Output;
 use super::records::GroupRecord;
+use super::share::{self, ShareGroup};
 use super::streams::{self, StreamsGroup};
 use super::subscription::CONSUMER_PROTOCOL_TYPE;
 
 /// Kind of protocol that members of streams groups speak, which is also the name of the kind.
 const STREAMS_PROTOCOL_TYPE: &str = "streams";
+
+/// Kind of protocol that members of share groups speak, which is also the name of the kind.
+const SHARE_PROTOCOL_TYPE: &str = "share";
 
 /// A group with its offsets.
 #[derive(Clone, Debug)]
@@ -39,6 +43,8 @@ pub enum Kind {
     Classic(ClassicGroup),
     /// The coordinator shares out the partitions, by ConsumerGroupHeartbeat.
     Consumer(ConsumerGroup),
+    /// Its members share partitions and work on records one by one, by ShareGroupHeartbeat.
+    Share(Box<ShareGroup>),
     /// The coordinator shares out the tasks of a topology, by StreamsGroupHeartbeat.
     Streams(Box<StreamsGroup>),
 }
@@ -58,14 +64,14 @@ impl Group {
     pub fn classic(&self) -> Option<&ClassicGroup> {
         match &self.kind {
             Kind::Classic(group) => Some(group),
-            Kind::Consumer(_) | Kind::Streams(_) => None,
+            Kind::Consumer(_) | Kind::Share(_) | Kind::Streams(_) => None,
         }
     }
 
     pub(super) fn classic_mut(&mut self) -> Option<&mut ClassicGroup> {
         match &mut self.kind {
             Kind::Classic(group) => Some(group),
-            Kind::Consumer(_) | Kind::Streams(_) => None,
+            Kind::Consumer(_) | Kind::Share(_) | Kind::Streams(_) => None,
         }
     }
 
@@ -73,7 +79,15 @@ impl Group {
     pub fn consumer(&self) -> Option<&ConsumerGroup> {
         match &self.kind {
             Kind::Consumer(group) => Some(group),
-            Kind::Classic(_) | Kind::Streams(_) => None,
+            Kind::Classic(_) | Kind::Share(_) | Kind::Streams(_) => None,
+        }
+    }
+
+    /// The group, if it is a share group.
+    pub fn share(&self) -> Option<&ShareGroup> {
+        match &self.kind {
+            Kind::Share(group) => Some(group),
+            Kind::Classic(_) | Kind::Consumer(_) | Kind::Streams(_) => None,
         }
     }
 
@@ -81,7 +95,7 @@ impl Group {
     pub fn streams(&self) -> Option<&StreamsGroup> {
         match &self.kind {
             Kind::Streams(group) => Some(group),
-            Kind::Classic(_) | Kind::Consumer(_) => None,
+            Kind::Classic(_) | Kind::Consumer(_) | Kind::Share(_) => None,
         }
     }
 }
@@ -92,6 +106,7 @@ impl Kind {
         match self {
             Kind::Classic(_) => "classic",
             Kind::Consumer(_) => "consumer",
+            Kind::Share(_) => SHARE_PROTOCOL_TYPE,
             Kind::Streams(_) => STREAMS_PROTOCOL_TYPE,
         }
     }
@@ -101,6 +116,7 @@ impl Kind {
         match self {
             Kind::Classic(group) => group.state().name(),
             Kind::Consumer(group) => group.state().name(),
+            Kind::Share(group) => group.state().name(),
             Kind::Streams(group) => group.state().name(),
         }
     }
@@ -110,15 +126,19 @@ impl Kind {
         match self {
             Kind::Classic(group) => group.protocol_type().map(AsRef::as_ref),
             Kind::Consumer(_) => Some(CONSUMER_PROTOCOL_TYPE),
+            Kind::Share(_) => Some(SHARE_PROTOCOL_TYPE),
             Kind::Streams(_) => Some(STREAMS_PROTOCOL_TYPE),
         }
     }
 
-    /// It has no members, and nobody is about to join.
+    /// It has no members, and nobody is about to join; of a share group there is no share state either.
     pub fn is_vacant(&self) -> bool {
         match self {
             Kind::Classic(group) => group.state() == classic::State::Empty && !group.has_pending_members(),
             Kind::Consumer(group) => group.state() == consumer::group::State::Empty,
+            Kind::Share(group) => {
+                group.state() == share::group::State::Empty && group.state_partitions().initialized.is_empty()
+            }
             Kind::Streams(group) => group.state() == streams::group::State::Empty,
         }
     }
@@ -132,6 +152,9 @@ impl Kind {
             Kind::Classic(group) => (group.state() == classic::State::Dead, group.state() == classic::State::Empty),
             Kind::Consumer(group) => {
                 (group.state() == consumer::group::State::Dead, group.state() == consumer::group::State::Empty)
+            }
+            Kind::Share(group) => {
+                (group.state() == share::group::State::Dead, group.state() == share::group::State::Empty)
             }
             Kind::Streams(group) => {
                 (group.state() == streams::group::State::Dead, group.state() == streams::group::State::Empty)
@@ -150,6 +173,7 @@ impl Kind {
     /// As [`Kind::check_deletable`], but that consumers may be at work on other topics.
     pub fn check_offsets_deletable(&self) -> Result<(), ErrorCode> {
         match (self.check_deletable(), self) {
+            (_, Kind::Share(_)) => Err(ErrorCode::GroupIdNotFound),
             (Err(ErrorCode::NonEmptyGroup), Kind::Consumer(_) | Kind::Streams(_)) => Ok(()),
             (Err(ErrorCode::NonEmptyGroup), Kind::Classic(group)) if group.is_consumer() => Ok(()),
             (result, _) => result,
@@ -164,6 +188,7 @@ impl Kind {
         match self {
             Kind::Classic(_) => Ok(()),
             Kind::Consumer(group) => group.check_fetch(member_id, member_epoch),
+            Kind::Share(_) => Err(ErrorCode::GroupIdNotFound),
             Kind::Streams(group) => group.check_fetch(member_id, member_epoch),
         }
     }
@@ -173,6 +198,7 @@ impl Kind {
         match self {
             Kind::Classic(group) => group.set_dead(dead),
             Kind::Consumer(group) => group.set_dead(dead),
+            Kind::Share(group) => group.set_dead(dead),
             Kind::Streams(group) => group.set_dead(dead),
         }
     }
@@ -182,6 +208,7 @@ impl Kind {
         match self {
             Kind::Classic(_) => vec![GroupRecord::Group { group: Arc::clone(id), value: None }],
             Kind::Consumer(group) => group.removals(),
+            Kind::Share(group) => group.removals(),
             Kind::Streams(group) => group.removals(),
         }
     }
@@ -191,6 +218,7 @@ impl Kind {
         match self {
             Kind::Classic(group) => group.is_subscribed(topic),
             Kind::Consumer(group) => group.is_subscribed(topic),
+            Kind::Share(group) => group.is_subscribed(topic),
             Kind::Streams(group) => group.is_subscribed(topic),
         }
     }
@@ -210,6 +238,8 @@ impl Kind {
                 _ => None,
             },
             Kind::Consumer(group) => (!group.is_subscribed(topic)).then_some(committed),
+            // Left from before it was a share group.
+            Kind::Share(_) => Some(committed),
             Kind::Streams(group) => (!group.is_subscribed(topic)).then_some(committed),
         }
     }
@@ -219,6 +249,7 @@ impl Kind {
         match self {
             Kind::Classic(group) => group.expire(now, config, out),
             Kind::Consumer(group) => out.records.extend(group.expire(now.ticks_ms)),
+            Kind::Share(group) => out.records.extend(group.expire(now.ticks_ms)),
             Kind::Streams(group) => out.records.extend(group.expire(now)),
         }
     }
@@ -228,6 +259,7 @@ impl Kind {
         match self {
             Kind::Classic(group) => group.next_deadline(),
             Kind::Consumer(group) => group.next_deadline(),
+            Kind::Share(group) => group.next_deadline(),
             Kind::Streams(group) => group.next_deadline(),
         }
     }

@@ -46,41 +46,41 @@ pub enum GroupRecordError {
 
 /// Puts fields at the end of a buffer.
 #[derive(Default)]
-pub(super) struct Writer(pub(super) Vec<u8>);
+pub(crate) struct Writer(pub(crate) Vec<u8>);
 
 impl Writer {
     /// A value of version 0: that of the records of the newer kinds of groups.
-    pub(super) fn version_0() -> Self {
+    pub(crate) fn version_0() -> Self {
         let mut out = Self::default();
         out.i16(0);
         out
     }
 
-    pub(super) fn i16(&mut self, value: i16) {
+    pub(crate) fn i16(&mut self, value: i16) {
         self.0.extend_from_slice(&value.to_be_bytes());
     }
 
-    pub(super) fn i32(&mut self, value: i32) {
+    pub(crate) fn i32(&mut self, value: i32) {
         self.0.extend_from_slice(&value.to_be_bytes());
     }
 
-    pub(super) fn i64(&mut self, value: i64) {
+    pub(crate) fn i64(&mut self, value: i64) {
         self.0.extend_from_slice(&value.to_be_bytes());
     }
 
-    pub(super) fn length(&mut self, field: &'static str, size: usize) -> Result<(), GroupRecordError> {
+    pub(crate) fn length(&mut self, field: &'static str, size: usize) -> Result<(), GroupRecordError> {
         self.i32(i32::try_from(size).map_err(|_| GroupRecordError::TooLong { field, size })?);
         Ok(())
     }
 
-    pub(super) fn string(&mut self, field: &'static str, text: &str) -> Result<(), GroupRecordError> {
+    pub(crate) fn string(&mut self, field: &'static str, text: &str) -> Result<(), GroupRecordError> {
         let size = i16::try_from(text.len()).map_err(|_| GroupRecordError::TooLong { field, size: text.len() })?;
         self.i16(size);
         self.0.extend_from_slice(text.as_bytes());
         Ok(())
     }
 
-    pub(super) fn nullable_string(&mut self, field: &'static str, text: Option<&str>) -> Result<(), GroupRecordError> {
+    pub(crate) fn nullable_string(&mut self, field: &'static str, text: Option<&str>) -> Result<(), GroupRecordError> {
         match text {
             Some(text) => self.string(field, text),
             None => {
@@ -90,7 +90,7 @@ impl Writer {
         }
     }
 
-    pub(super) fn varint(&mut self, mut value: u32) {
+    pub(crate) fn varint(&mut self, mut value: u32) {
         while value >= 0x80 {
             self.0.push(value as u8 | 0x80);
             value >>= 7;
@@ -98,37 +98,37 @@ impl Writer {
         self.0.push(value as u8);
     }
 
-    pub(super) fn i8(&mut self, value: i8) {
+    pub(crate) fn i8(&mut self, value: i8) {
         self.0.push(value as u8);
     }
 
     /// The length of a compact string, byte array or array. Requests bound it far below 2^32.
-    pub(super) fn compact_length(&mut self, size: usize) {
+    pub(crate) fn compact_length(&mut self, size: usize) {
         self.varint(size as u32 + 1);
     }
 
-    pub(super) fn compact_string(&mut self, text: &str) {
+    pub(crate) fn compact_string(&mut self, text: &str) {
         self.compact_bytes(text.as_bytes());
     }
 
-    pub(super) fn compact_nullable_string(&mut self, text: Option<&str>) {
+    pub(crate) fn compact_nullable_string(&mut self, text: Option<&str>) {
         match text {
             Some(text) => self.compact_string(text),
             None => self.varint(0),
         }
     }
 
-    pub(super) fn compact_bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn compact_bytes(&mut self, bytes: &[u8]) {
         self.compact_length(bytes.len());
         self.0.extend_from_slice(bytes);
     }
 
-    pub(super) fn uuid(&mut self, id: Uuid) {
+    pub(crate) fn uuid(&mut self, id: Uuid) {
         self.0.extend_from_slice(id.as_bytes());
     }
 
     /// The tagged fields of a structure, in the order of their tags.
-    pub(super) fn tags(&mut self, tags: &[(u32, &[u8])]) {
+    pub(crate) fn tags(&mut self, tags: &[(u32, &[u8])]) {
         self.varint(tags.len() as u32);
         for (tag, content) in tags {
             self.varint(*tag);
@@ -139,61 +139,61 @@ impl Writer {
 }
 
 /// Reads fields off the front of a slice.
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     /// What is left.
-    pub(super) bytes: &'a [u8],
+    pub(crate) bytes: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn take(&mut self, field: &'static str, size: usize) -> Result<&'a [u8], GroupRecordError> {
+    pub(crate) fn take(&mut self, field: &'static str, size: usize) -> Result<&'a [u8], GroupRecordError> {
         let (head, rest) = self.bytes.split_at_checked(size).ok_or(GroupRecordError::Truncated { field })?;
         self.bytes = rest;
         Ok(head)
     }
 
-    pub(super) fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], GroupRecordError> {
+    pub(crate) fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], GroupRecordError> {
         self.take(field, N)?.try_into().map_err(|_| GroupRecordError::Truncated { field })
     }
 
-    pub(super) fn i16(&mut self, field: &'static str) -> Result<i16, GroupRecordError> {
+    pub(crate) fn i16(&mut self, field: &'static str) -> Result<i16, GroupRecordError> {
         self.array(field).map(i16::from_be_bytes)
     }
 
-    pub(super) fn i32(&mut self, field: &'static str) -> Result<i32, GroupRecordError> {
+    pub(crate) fn i32(&mut self, field: &'static str) -> Result<i32, GroupRecordError> {
         self.array(field).map(i32::from_be_bytes)
     }
 
-    pub(super) fn i64(&mut self, field: &'static str) -> Result<i64, GroupRecordError> {
+    pub(crate) fn i64(&mut self, field: &'static str) -> Result<i64, GroupRecordError> {
         self.array(field).map(i64::from_be_bytes)
     }
 
-    pub(super) fn i8(&mut self, field: &'static str) -> Result<i8, GroupRecordError> {
+    pub(crate) fn i8(&mut self, field: &'static str) -> Result<i8, GroupRecordError> {
         self.array(field).map(i8::from_be_bytes)
     }
 
-    pub(super) fn uuid(&mut self, field: &'static str) -> Result<Uuid, GroupRecordError> {
+    pub(crate) fn uuid(&mut self, field: &'static str) -> Result<Uuid, GroupRecordError> {
         self.array(field).map(Uuid::from_bytes)
     }
 
     /// A value's version, which must be 0: that of the records of the newer kinds of groups.
-    pub(super) fn version_0(&mut self, kind: &'static str) -> Result<(), GroupRecordError> {
+    pub(crate) fn version_0(&mut self, kind: &'static str) -> Result<(), GroupRecordError> {
         match self.i16("value version")? {
             0 => Ok(()),
             version => Err(GroupRecordError::UnknownVersion { kind, version }),
         }
     }
 
-    pub(super) fn length(&mut self, field: &'static str) -> Result<usize, GroupRecordError> {
+    pub(crate) fn length(&mut self, field: &'static str) -> Result<usize, GroupRecordError> {
         usize::try_from(self.i32(field)?).map_err(|_| GroupRecordError::Invalid { field, reason: "negative length" })
     }
 
-    pub(super) fn text(&mut self, field: &'static str, size: usize) -> Result<Arc<str>, GroupRecordError> {
+    pub(crate) fn text(&mut self, field: &'static str, size: usize) -> Result<Arc<str>, GroupRecordError> {
         let bytes = self.take(field, size)?;
         let text = std::str::from_utf8(bytes).map_err(|_| GroupRecordError::Invalid { field, reason: "not UTF-8" })?;
         Ok(Arc::from(text))
     }
 
-    pub(super) fn nullable_string(&mut self, field: &'static str) -> Result<Option<Arc<str>>, GroupRecordError> {
+    pub(crate) fn nullable_string(&mut self, field: &'static str) -> Result<Option<Arc<str>>, GroupRecordError> {
         match self.i16(field)? {
             -1 => Ok(None),
             size => {
@@ -204,11 +204,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn string(&mut self, field: &'static str) -> Result<Arc<str>, GroupRecordError> {
+    pub(crate) fn string(&mut self, field: &'static str) -> Result<Arc<str>, GroupRecordError> {
         self.nullable_string(field)?.ok_or(GroupRecordError::Invalid { field, reason: "null" })
     }
 
-    pub(super) fn varint(&mut self, field: &'static str) -> Result<u32, GroupRecordError> {
+    pub(crate) fn varint(&mut self, field: &'static str) -> Result<u32, GroupRecordError> {
         let mut value = 0u32;
         for shift in (0..35).step_by(7) {
             let [byte] = self.array(field)?;
@@ -223,20 +223,20 @@ impl<'a> Reader<'a> {
         Err(GroupRecordError::Invalid { field, reason: "varint longer than 32 bits" })
     }
 
-    pub(super) fn nullable_compact_length(&mut self, field: &'static str) -> Result<Option<usize>, GroupRecordError> {
+    pub(crate) fn nullable_compact_length(&mut self, field: &'static str) -> Result<Option<usize>, GroupRecordError> {
         Ok(self.varint(field)?.checked_sub(1).map(|size| size as usize))
     }
 
-    pub(super) fn compact_length(&mut self, field: &'static str) -> Result<usize, GroupRecordError> {
+    pub(crate) fn compact_length(&mut self, field: &'static str) -> Result<usize, GroupRecordError> {
         self.nullable_compact_length(field)?.ok_or(GroupRecordError::Invalid { field, reason: "null" })
     }
 
-    pub(super) fn compact_string(&mut self, field: &'static str) -> Result<Arc<str>, GroupRecordError> {
+    pub(crate) fn compact_string(&mut self, field: &'static str) -> Result<Arc<str>, GroupRecordError> {
         let size = self.compact_length(field)?;
         self.text(field, size)
     }
 
-    pub(super) fn either_nullable(
+    pub(crate) fn either_nullable(
         &mut self,
         field: &'static str,
         flexible: bool,
@@ -247,7 +247,7 @@ impl<'a> Reader<'a> {
         self.nullable_compact_length(field)?.map(|size| self.text(field, size)).transpose()
     }
 
-    pub(super) fn compact_nullable_string(
+    pub(crate) fn compact_nullable_string(
         &mut self,
         field: &'static str,
     ) -> Result<Option<Arc<str>>, GroupRecordError> {
@@ -255,7 +255,7 @@ impl<'a> Reader<'a> {
     }
 
     /// An array of whatever `element` reads.
-    pub(super) fn compact_array<T>(
+    pub(crate) fn compact_array<T>(
         &mut self,
         field: &'static str,
         mut element: impl FnMut(&mut Self) -> Result<T, GroupRecordError>,
@@ -268,12 +268,12 @@ impl<'a> Reader<'a> {
         Ok(elements)
     }
 
-    pub(super) fn either_bytes(&mut self, field: &'static str, flexible: bool) -> Result<Bytes, GroupRecordError> {
+    pub(crate) fn either_bytes(&mut self, field: &'static str, flexible: bool) -> Result<Bytes, GroupRecordError> {
         let size = if flexible { self.compact_length(field)? } else { self.length(field)? };
         self.take(field, size).map(Bytes::copy_from_slice)
     }
 
-    pub(super) fn tags(
+    pub(crate) fn tags(
         &mut self,
         mut visit: impl FnMut(u32, &[u8]) -> Result<(), GroupRecordError>,
     ) -> Result<(), GroupRecordError> {
@@ -286,11 +286,11 @@ impl<'a> Reader<'a> {
     }
 
     /// Tagged fields of which none is known.
-    pub(super) fn no_tags(&mut self) -> Result<(), GroupRecordError> {
+    pub(crate) fn no_tags(&mut self) -> Result<(), GroupRecordError> {
         self.tags(|_, _| Ok(()))
     }
 
-    pub(super) fn end(&self, field: &'static str) -> Result<(), GroupRecordError> {
+    pub(crate) fn end(&self, field: &'static str) -> Result<(), GroupRecordError> {
         if self.bytes.is_empty() {
             Ok(())
         } else {

@@ -3,8 +3,8 @@
 //!
 //! A key is an `int16` type and its fields; a value is an `int16` version and its fields; no value is a tombstone.
 //! Written are the versions that Kafka 4.3 writes: offsets v4 (v1 when the commit carries an expiry of its own), groups
-//! v3. Read are all versions. The records of consumer groups are [`super::consumer::records`]'s, those of streams groups
-//! [`super::streams::records`]'s; key types of kinds of groups that are not known are reported as [`Decoded::Other`] and
+//! v3. Read are all versions. The records of consumer groups are [`super::consumer::records`]'s, those of share groups
+//! [`super::share::records`]'s, those of streams groups [`super::streams::records`]'s; key types of kinds of groups that are not known are reported as [`Decoded::Other`] and
 //! left alone.
 //!
 //! Invariant: what [`GroupRecord::encode`] writes, [`decode`] gives back unchanged. Input is never trusted: a record cut
@@ -19,6 +19,7 @@ use uuid::Uuid;
 use super::consumer::records::ConsumerRecord;
 pub use super::layout::GroupRecordError;
 use super::layout::{Reader, Writer};
+use super::share::records::ShareGroupRecord;
 use super::streams::records::StreamsRecord;
 
 const LEGACY_OFFSET_KEY: i16 = 0;
@@ -108,6 +109,13 @@ pub enum GroupRecord {
         /// Which part, and what it is now.
         record: ConsumerRecord,
     },
+    /// A part of a share group, or its removal.
+    Share {
+        /// The group.
+        group: Arc<str>,
+        /// Which part, and what it is now.
+        record: ShareGroupRecord,
+    },
     /// A part of a streams group, or its removal.
     Streams {
         /// The group.
@@ -153,6 +161,10 @@ impl GroupRecord {
                 let value = record.encode(group, &mut key)?;
                 Ok((key.0, value))
             }
+            GroupRecord::Share { group, record } => {
+                let value = record.encode(group, &mut key)?;
+                Ok((key.0, value))
+            }
             GroupRecord::Streams { group, record } => {
                 let value = record.encode(group, &mut key)?;
                 Ok((key.0, value))
@@ -178,9 +190,12 @@ pub fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Decoded, GroupRecordEr
         GROUP_KEY => GroupRecord::Group { group: key.string("group")?, value: value.map(decode_group).transpose()? },
         key_type => match ConsumerRecord::decode(key_type, &mut key, value)? {
             Some((group, record)) => GroupRecord::Consumer { group, record },
-            None => match StreamsRecord::decode(key_type, &mut key, value)? {
-                Some((group, record)) => GroupRecord::Streams { group, record },
-                None => return Ok(Decoded::Other { key_type }),
+            None => match ShareGroupRecord::decode(key_type, &mut key, value)? {
+                Some((group, record)) => GroupRecord::Share { group, record },
+                None => match StreamsRecord::decode(key_type, &mut key, value)? {
+                    Some((group, record)) => GroupRecord::Streams { group, record },
+                    None => return Ok(Decoded::Other { key_type }),
+                },
             },
         },
     };

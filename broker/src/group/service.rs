@@ -20,6 +20,9 @@ use crate::dispatch::{Outcome, RequestContext};
 use crate::handlers;
 use crate::metadata::RESOURCE_GROUP;
 use crate::metadata::changes::TopicWish;
+use crate::share::records::ShareKey;
+use crate::share::sessions::SessionKey;
+use crate::share::store::STATE_TOPIC;
 use crate::state::BrokerState;
 
 /// APIs of groups and offsets that are served.
@@ -39,6 +42,11 @@ pub const SERVED: &[ApiKey] = &[
     ApiKey::StreamsGroupDescribe,
     ApiKey::ConsumerGroupHeartbeat,
     ApiKey::ConsumerGroupDescribe,
+    ApiKey::ShareGroupHeartbeat,
+    ApiKey::ShareGroupDescribe,
+    ApiKey::DescribeShareGroupOffsets,
+    ApiKey::AlterShareGroupOffsets,
+    ApiKey::DeleteShareGroupOffsets,
 ];
 
 /// Hands a request to its handler; gives back what is no group request.
@@ -63,6 +71,15 @@ pub fn dispatch(state: &Arc<BrokerState>, context: &RequestContext, request: Req
         Request::StreamsGroupDescribe(body) => handlers::streams_group_describe::serve(access, context, body),
         Request::ConsumerGroupHeartbeat(body) => handlers::consumer_group_heartbeat::serve(access, context, body),
         Request::ConsumerGroupDescribe(body) => handlers::consumer_group_describe::serve(access, context, body),
+        Request::ShareGroupHeartbeat(body) => handlers::share_group_heartbeat::serve(state, access, context, body),
+        Request::ShareGroupDescribe(body) => handlers::share_group_describe::serve(state, access, context, body),
+        Request::DescribeShareGroupOffsets(body) => handlers::share_group_offsets::serve(state, access, context, body),
+        Request::AlterShareGroupOffsets(body) => {
+            handlers::share_group_offsets_change::alter(state, access, context, body)
+        }
+        Request::DeleteShareGroupOffsets(body) => {
+            handlers::share_group_offsets_change::delete(state, access, context, body)
+        }
         other => return Err(Box::new(other)),
     })
 }
@@ -201,6 +218,29 @@ impl GroupEnvironment for BrokerEnvironment {
         let protocols = state.config.value("group.coordinator.rebalance.protocols").unwrap_or_default();
         let level = state.metadata.current().features().get("streams.version").copied().unwrap_or(0);
         level >= 1 && protocols.split(',').any(|protocol| protocol.trim().eq_ignore_ascii_case("streams"))
+    }
+
+    fn share_member_gone(&self, group: &Arc<str>, member: &Arc<str>) {
+        if let Some(state) = self.state.upgrade() {
+            let key = SessionKey { group: Arc::clone(group), member: Arc::clone(member) };
+            state.shares.member_gone(&state, &key);
+        }
+    }
+
+    fn delete_share_state(&self, keys: Vec<ShareKey>, done: Held) {
+        match self.state.upgrade() {
+            Some(state) => state.shares.delete_state(&state, keys, done),
+            None => done(Err(ErrorCode::NotCoordinator)),
+        }
+    }
+
+    fn create_share_state_topic(&self) -> Result<(), ErrorCode> {
+        let state = self.state.upgrade().ok_or(ErrorCode::CoordinatorNotAvailable)?;
+        if state.shares.is_enabled(&state) {
+            state.ensure_internal_topic(STATE_TOPIC)
+        } else {
+            Err(ErrorCode::InvalidRequest)
+        }
     }
 
     fn wake_at(&self, ticks_ms: i64) {

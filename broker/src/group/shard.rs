@@ -6,7 +6,7 @@
 //! Knows no log, no clock and no wire format.
 //!
 //! Invariant: after every record is stored, replaying them gives the same offsets, the same members, leader, protocol and
-//! assignments for every classic group that is empty or stable, and all of every consumer and streams group but its timers.
+//! assignments for every classic group that is empty or stable, and all of every consumer, share and streams group but its timers.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,6 +24,7 @@ pub use super::kind::Group;
 use super::kind::Kind;
 use super::output::{Continuation, InTransaction, JoinAnswer, Output, SyncAnswer};
 use super::records::{GroupRecord, OffsetValue};
+use super::share::records::ShareGroupRecord;
 use super::streams::records::StreamsRecord;
 
 mod commit;
@@ -31,6 +32,7 @@ mod consumer;
 mod migration;
 mod replay;
 mod retention;
+mod share;
 mod streams;
 
 use migration::Before;
@@ -83,6 +85,7 @@ impl Shard {
         for record in &out.records {
             if let GroupRecord::Group { group, value: Some(_) }
             | GroupRecord::Consumer { group, .. }
+            | GroupRecord::Share { group, .. }
             | GroupRecord::Streams { group, .. } = record
                 && let Some(group) = self.groups.get_mut(group)
             {
@@ -146,7 +149,7 @@ impl Shard {
                 out.syncs.push((sync.ticket, answer));
                 self.schedule(id);
             }
-            Some(Kind::Streams(_)) | None => {
+            Some(Kind::Share(_) | Kind::Streams(_)) | None => {
                 out.syncs.push((sync.ticket, SyncAnswer::error(ErrorCode::UnknownMemberId)))
             }
         }
@@ -170,7 +173,7 @@ impl Shard {
                 self.schedule(id);
                 result
             }
-            Some(Kind::Streams(_)) | None => Err(ErrorCode::UnknownMemberId),
+            Some(Kind::Share(_) | Kind::Streams(_)) | None => Err(ErrorCode::UnknownMemberId),
         }
     }
 
@@ -194,7 +197,9 @@ impl Shard {
                 self.changed_consumer_group(id, &mut out);
                 return (results, out);
             }
-            Some(Kind::Streams(_)) | None => return (vec![ErrorCode::UnknownMemberId; leaving.len()], out),
+            Some(Kind::Share(_) | Kind::Streams(_)) | None => {
+                return (vec![ErrorCode::UnknownMemberId; leaving.len()], out);
+            }
         };
         self.note_written(&out);
         self.schedule(id);
@@ -331,6 +336,7 @@ impl Shard {
                 }
                 GroupRecord::Group { group: id, value: None }
                 | GroupRecord::Consumer { group: id, record: ConsumerRecord::Group(None) }
+                | GroupRecord::Share { group: id, record: ShareGroupRecord::Group(None) }
                 | GroupRecord::Streams { group: id, record: StreamsRecord::Group(None) } => match result {
                     Ok(_) => self.remove_group(&id),
                     Err(_) => {
@@ -342,6 +348,7 @@ impl Shard {
                 // The parts of a group go with its own record.
                 GroupRecord::Group { value: Some(_), .. }
                 | GroupRecord::Consumer { .. }
+                | GroupRecord::Share { .. }
                 | GroupRecord::Streams { .. } => {}
             }
         }
@@ -382,11 +389,13 @@ impl Shard {
             let Some(group) = self.groups.get_mut(&id) else { continue };
             group.timer = None;
             let mut out = Output::default();
-            let before = group.consumer().map(Before::leave);
+            let (before, is_share) = (group.consumer().map(Before::leave), group.share().is_some());
             group.kind.expire(now, config, &mut out);
             if let Some(before) = before {
                 self.maybe_downgrade(&id, before, cluster, now, config, &mut out);
                 self.changed_consumer_group(&id, &mut out);
+            } else if is_share {
+                out.continuation = (!out.records.is_empty()).then_some(Continuation::AheadOfLog);
             }
             self.note_written(&out);
             if out != Output::default() {

@@ -24,6 +24,7 @@ use crate::metadata::{
     RESOURCE_TOPIC, Settings,
 };
 use crate::properties::{ConfigType, PROPERTIES};
+use crate::share::config::wrong_value;
 use crate::state::BrokerState;
 
 use super::describe_configs::{Changed, GROUP_SETTINGS, is_dynamic_property};
@@ -305,9 +306,16 @@ fn check_value(name: &str, kind: ConfigType, value: &str) -> Result<(), Refusal>
     }
 }
 
-/// A setting of a consumer group lies between what the broker's properties allow.
+/// A setting of a consumer or share group is one of those it may be, or lies between what the broker's properties allow.
 fn check_bounds(state: &BrokerState, name: &str, value: &str) -> Result<(), Refusal> {
-    let Some(Bounded { min_ms, max_ms, .. }) = ConsumerConfig::from(&state.config).bounds(name) else { return Ok(()) };
+    if let Some(allowed) = wrong_value(name, value) {
+        return refuse(
+            ErrorCode::InvalidConfig,
+            format!("Invalid value {value} for configuration {name}: it must be {allowed}"),
+        );
+    }
+    let bounds = ConsumerConfig::from(&state.config).bounds(name).or_else(|| state.shares.config().bounds(name));
+    let Some(Bounded { min_ms, max_ms, .. }) = bounds else { return Ok(()) };
     match value.trim().parse::<i64>() {
         Ok(ms) if ms < min_ms => refuse(
             ErrorCode::InvalidConfig,
@@ -322,7 +330,7 @@ fn check_bounds(state: &BrokerState, name: &str, value: &str) -> Result<(), Refu
 }
 
 fn bound_name(name: &str, bound: &str) -> String {
-    name.replacen("consumer.", &format!("consumer.{bound}."), 1)
+    name.replacen('.', &format!(".{bound}."), 1)
 }
 
 fn is_list(resource_type: i8, name: &str) -> bool {

@@ -15,8 +15,13 @@ const FIRST_WITH_SOFTWARE_NAME: i16 = 3;
 const FIRST_WITH_LEVEL_ZERO: i16 = 4;
 
 /// Features with the lowest and highest level that is understood.
-pub(crate) const FEATURES: &[(&str, i16, i16)] =
-    &[("group.version", 0, 1), ("metadata.version", 7, 30), ("streams.version", 0, 1), ("transaction.version", 0, 2)];
+pub(crate) const FEATURES: &[(&str, i16, i16)] = &[
+    ("group.version", 0, 1),
+    ("metadata.version", 7, 30),
+    ("share.version", 0, 1),
+    ("streams.version", 0, 1),
+    ("transaction.version", 0, 2),
+];
 
 pub(crate) fn handle(state: &Arc<BrokerState>, context: &RequestContext, request: ApiVersionsRequest) -> Outcome {
     let mut response = ApiVersionsResponse::default();

@@ -10,6 +10,7 @@ use protocol::api::{ErrorCode, Response};
 use super::group_support::own;
 use crate::dispatch::{Outcome, RequestContext, Responder};
 use crate::group::service::GroupAccess;
+use crate::group::shard::Group;
 
 /// The groups of one request, whose results come one by one.
 struct Pending {
@@ -50,10 +51,18 @@ pub(crate) fn serve(access: &GroupAccess, context: &RequestContext, request: Del
     let pending = Arc::new(Mutex::new(Pending { responder: Some(context.defer()), results }));
     for (index, id) in ids.iter().enumerate() {
         let served = access.coordinator.with_group(&access.environment, id, context.now, |session| {
+            // The share state of a share group goes with it.
+            let keys = session.shard().group(id).and_then(Group::share).map(|group| group.state_keys(None));
             let output = session.shard().delete_group(id)?;
-            let pending = Arc::clone(&pending);
+            let (pending, environment) = (Arc::clone(&pending), Arc::downgrade(&access.environment));
             let done = move |stored: Result<(), ErrorCode>| {
-                settle(&pending, index, stored.err().unwrap_or(ErrorCode::None));
+                let told = move |result: Result<(), ErrorCode>| {
+                    settle(&pending, index, result.err().unwrap_or(ErrorCode::None));
+                };
+                match (keys.filter(|_| stored.is_ok()), environment.upgrade()) {
+                    (Some(keys), Some(environment)) => environment.delete_share_state(keys, Box::new(told)),
+                    _ => told(stored),
+                }
             };
             session.submit(output, Some(Box::new(done)));
             Ok(())

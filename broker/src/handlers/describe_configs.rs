@@ -30,11 +30,20 @@ pub(crate) const SOURCE_STATIC: i8 = 4;
 pub(crate) const SOURCE_DEFAULT: i8 = 5;
 pub(crate) const SOURCE_GROUP: i8 = 8;
 
-/// Settings of consumer groups: name, type, and the broker property that is their default.
+/// Settings of single groups: name, type, and the broker property that is their default.
 pub(crate) const GROUP_SETTINGS: &[(&str, ConfigType, &str)] = &[
     ("consumer.assignment.interval.ms", ConfigType::Int, "group.consumer.assignment.interval.ms"),
     ("consumer.heartbeat.interval.ms", ConfigType::Int, "group.consumer.heartbeat.interval.ms"),
     ("consumer.session.timeout.ms", ConfigType::Int, "group.consumer.session.timeout.ms"),
+    ("share.assignment.interval.ms", ConfigType::Int, "group.share.assignment.interval.ms"),
+    ("share.auto.offset.reset", ConfigType::String, ""),
+    ("share.delivery.count.limit", ConfigType::Int, "group.share.delivery.count.limit"),
+    ("share.heartbeat.interval.ms", ConfigType::Int, "group.share.heartbeat.interval.ms"),
+    ("share.isolation.level", ConfigType::String, ""),
+    ("share.partition.max.record.locks", ConfigType::Int, "group.share.partition.max.record.locks"),
+    ("share.record.lock.duration.ms", ConfigType::Int, "group.share.record.lock.duration.ms"),
+    ("share.renew.acknowledge.enable", ConfigType::Boolean, ""),
+    ("share.session.timeout.ms", ConfigType::Int, "group.share.session.timeout.ms"),
     ("streams.assignment.interval.ms", ConfigType::Int, "group.streams.assignment.interval.ms"),
     ("streams.heartbeat.interval.ms", ConfigType::Int, "group.streams.heartbeat.interval.ms"),
     ("streams.initial.rebalance.delay.ms", ConfigType::Int, "group.streams.initial.rebalance.delay.ms"),
@@ -221,11 +230,24 @@ fn group_settings(state: &BrokerState, group: &str) -> Vec<Setting> {
         if let Some(value) = state.config.value(property) {
             synonyms.push(((*property).to_owned(), Some(value.to_owned()), source));
         }
+        if let Some(value) = default_of_group(name) {
+            synonyms.push(((*name).to_owned(), Some(value.to_owned()), SOURCE_DEFAULT));
+        }
         let (value, source) =
             synonyms.first().map_or((None, SOURCE_DEFAULT), |(_, value, source)| (value.clone(), *source));
         Setting { name: (*name).to_owned(), value, source, kind: property_kind(*kind), read_only: false, synonyms }
     });
     settings.collect()
+}
+
+/// The default of a group's setting that no property of the broker gives.
+fn default_of_group(name: &str) -> Option<&'static str> {
+    match name {
+        "share.auto.offset.reset" => Some("latest"),
+        "share.isolation.level" => Some("read_uncommitted"),
+        "share.renew.acknowledge.enable" => Some("true"),
+        _ => None,
+    }
 }
 
 /// Whether a property of the broker may be changed while it runs: limits of connections, and those that are defaults of

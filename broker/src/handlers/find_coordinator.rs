@@ -1,7 +1,7 @@
-//! FindCoordinator: which broker holds a group or a transactional id. One key up to version 3, a list from version 4 on.
+//! FindCoordinator: which broker holds a group, a transactional id or the state of a share partition. One key up to version 3, a list from version 4 on.
 //!
-//! The first lookup makes the topic that the coordinator keeps its state in: `__consumer_offsets` or
-//! `__transaction_state`.
+//! The first lookup makes the topic that the coordinator keeps its state in: `__consumer_offsets`, `__transaction_state` or
+//! `__share_group_state`.
 
 use protocol::api::messages::find_coordinator_response::Coordinator;
 use protocol::api::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
@@ -10,10 +10,14 @@ use protocol::api::{ErrorCode, Response, StrBytes};
 use super::group_support::wire;
 use crate::dispatch::{Endpoint, Outcome, RequestContext};
 use crate::group::service::GroupAccess;
+use crate::share::state::parse_coordinator_key;
 use crate::transaction::environment::TransactionEnvironment;
 
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
+const SHARE: i8 = 2;
+/// First version that knows share partitions.
+const FIRST_WITH_SHARE: i16 = 6;
 
 pub(crate) fn serve(
     access: &GroupAccess,
@@ -22,11 +26,23 @@ pub(crate) fn serve(
     node_id: i32,
     request: FindCoordinatorRequest,
 ) -> Outcome {
-    let found = find(access, transactions, request.key_type);
+    let found = match request.key_type {
+        SHARE if context.version >= FIRST_WITH_SHARE => access
+            .environment
+            .create_share_state_topic()
+            .map_err(|error| (error, "__share_group_state could not be created")),
+        key_type => find(access, transactions, key_type),
+    };
     let endpoint = &context.endpoint;
     if context.version >= 4 {
-        let coordinators =
-            request.coordinator_keys.into_iter().map(|key| coordinator(endpoint, node_id, found).with_key(key));
+        let coordinators = request.coordinator_keys.into_iter().map(|key| {
+            let is_named = request.key_type != SHARE || parse_coordinator_key(&key).is_some();
+            let found = match is_named {
+                true => found,
+                false => found.and(Err((ErrorCode::InvalidRequest, "the key is not GROUP:TOPIC_ID:PARTITION"))),
+            };
+            coordinator(endpoint, node_id, found).with_key(key)
+        });
         return Response::from(FindCoordinatorResponse::default().with_coordinators(coordinators.collect())).into();
     }
     let coordinator = coordinator(endpoint, node_id, found);

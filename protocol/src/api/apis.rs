@@ -2,12 +2,15 @@
 
 use bytes::Bytes;
 
+use super::describe_share_group_offsets::{DescribeShareGroupOffsetsRequest, DescribeShareGroupOffsetsResponse};
 use super::fetch::{FetchRequest, FetchResponse};
 use super::guard::max_request_bytes;
 use super::messages::*;
 use super::newest;
 use super::pieces::PieceWriter;
 use super::produce::{ProduceRequest, ProduceResponse};
+use super::share_acknowledge::{ShareAcknowledgeRequest, ShareAcknowledgeResponse};
+use super::share_fetch::{ShareFetchRequest, ShareFetchResponse};
 use super::streams_group_describe::{StreamsGroupDescribeRequest, StreamsGroupDescribeResponse};
 use super::streams_group_heartbeat::{StreamsGroupHeartbeatRequest, StreamsGroupHeartbeatResponse};
 use super::wire::{CodecError, WireMessage};
@@ -242,8 +245,8 @@ apis! {
     DescribeTopicPartitions = 75, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, 0, 0, true;
     ShareGroupHeartbeat = 76, ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse, 1, 1, true;
     ShareGroupDescribe = 77, ShareGroupDescribeRequest, ShareGroupDescribeResponse, 1, 1, true;
-    ShareFetch = 78, ShareFetchRequest, ShareFetchResponse, 1, 1, true;
-    ShareAcknowledge = 79, ShareAcknowledgeRequest, ShareAcknowledgeResponse, 1, 1, true;
+    ShareFetch = 78, ShareFetchRequest, ShareFetchResponse, 1, 2, true;
+    ShareAcknowledge = 79, ShareAcknowledgeRequest, ShareAcknowledgeResponse, 1, 2, true;
     AddRaftVoter = 80, AddRaftVoterRequest, AddRaftVoterResponse, 0, 1, true;
     RemoveRaftVoter = 81, RemoveRaftVoterRequest, RemoveRaftVoterResponse, 0, 0, true;
     UpdateRaftVoter = 82, UpdateRaftVoterRequest, UpdateRaftVoterResponse, 0, 0, false;
@@ -254,7 +257,7 @@ apis! {
     ReadShareGroupStateSummary = 87, ReadShareGroupStateSummaryRequest, ReadShareGroupStateSummaryResponse, 0, 0, true;
     StreamsGroupHeartbeat = 88, StreamsGroupHeartbeatRequest, StreamsGroupHeartbeatResponse, 0, 0, true;
     StreamsGroupDescribe = 89, StreamsGroupDescribeRequest, StreamsGroupDescribeResponse, 0, 0, true;
-    DescribeShareGroupOffsets = 90, DescribeShareGroupOffsetsRequest, DescribeShareGroupOffsetsResponse, 0, 0, true;
+    DescribeShareGroupOffsets = 90, DescribeShareGroupOffsetsRequest, DescribeShareGroupOffsetsResponse, 0, 1, true;
     AlterShareGroupOffsets = 91, AlterShareGroupOffsetsRequest, AlterShareGroupOffsetsResponse, 0, 0, true;
     DeleteShareGroupOffsets = 92, DeleteShareGroupOffsetsRequest, DeleteShareGroupOffsetsResponse, 0, 0, true;
 }

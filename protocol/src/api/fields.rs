@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use bytes::BufMut;
+use uuid::Uuid;
 
+use super::pieces::Pieces;
 use super::wire::{CodecError, Reader, Writer};
 
 /// A field of a flexible message.
@@ -54,6 +56,28 @@ impl Field for bool {
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), CodecError> {
         writer.buffer().put_u8((*self).into());
         Ok(())
+    }
+}
+
+impl Field for Uuid {
+    fn read(reader: &mut Reader, name: &'static str) -> Result<Self, CodecError> {
+        reader.uuid(name)
+    }
+
+    fn write(&self, writer: &mut Writer<'_>) -> Result<(), CodecError> {
+        writer.buffer().put_slice(self.as_bytes());
+        Ok(())
+    }
+}
+
+/// Record batches; null is read as none.
+impl Field for Pieces {
+    fn read(reader: &mut Reader, name: &'static str) -> Result<Self, CodecError> {
+        Ok(reader.nullable_bytes(name)?.map(Self::from).unwrap_or_default())
+    }
+
+    fn write(&self, writer: &mut Writer<'_>) -> Result<(), CodecError> {
+        writer.pieces(Some(self))
     }
 }
 

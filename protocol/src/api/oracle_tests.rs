@@ -6,7 +6,10 @@ use kafka_protocol::messages as theirs;
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message, StrBytes};
 use uuid::Uuid;
 
+use super::describe_share_group_offsets::DescribeShareGroupOffsetsResponse;
 use super::pieces::PieceWriter;
+use super::share_acknowledge::{ShareAcknowledgeRequest, ShareAcknowledgeResponse};
+use super::share_fetch::{ShareFetchRequest, ShareFetchResponse};
 use super::wire::WireMessage;
 use super::*;
 
@@ -213,6 +216,65 @@ fn unknown_tagged_fields_are_skipped() {
 }
 
 #[test]
+fn requests_and_answers_of_share_groups_are_laid_out_as_theirs() {
+    use theirs::{
+        share_acknowledge_request as acknowledge, share_fetch_request as fetch, share_fetch_response as fetched,
+    };
+
+    let id = uuid::Uuid::from_u128(0x1234_5678);
+    let text = || Some(StrBytes::from_static_str("g"));
+    let batch = fetch::AcknowledgementBatch::default().with_first_offset(3).with_last_offset(9);
+    let partition = fetch::FetchPartition::default()
+        .with_partition_index(7)
+        .with_acknowledgement_batches(vec![batch.with_acknowledge_types(vec![1])]);
+    let request = theirs::ShareFetchRequest::default()
+        .with_group_id(text().map(Into::into))
+        .with_member_id(text())
+        .with_share_session_epoch(5)
+        .with_max_records(11)
+        .with_topics(vec![fetch::FetchTopic::default().with_topic_id(id).with_partitions(vec![partition])]);
+    let ours = same_bytes::<_, ShareFetchRequest>(&request, 1);
+    assert_eq!((ours.share_session_epoch, ours.max_records, ours.topics[0].topic_id), (5, 11, id));
+    assert_eq!(ours.topics[0].partitions[0].acknowledgement_batches[0].acknowledge_types, [1]);
+
+    let acquired = fetched::AcquiredRecords::default().with_first_offset(1).with_last_offset(2).with_delivery_count(3);
+    let partition = fetched::PartitionData::default()
+        .with_partition_index(7)
+        .with_acknowledge_error_code(121)
+        .with_records(Some(Bytes::from_static(b"records")))
+        .with_acquired_records(vec![acquired]);
+    let topic = fetched::ShareFetchableTopicResponse::default().with_topic_id(id).with_partitions(vec![partition]);
+    let response =
+        theirs::ShareFetchResponse::default().with_acquisition_lock_timeout_ms(30_000).with_responses(vec![topic]);
+    let ours = same_bytes::<_, ShareFetchResponse>(&response, 1);
+    assert_eq!(ours.responses[0].partitions[0].acquired_records[0].delivery_count, 3);
+
+    let batch = acknowledge::AcknowledgementBatch::default().with_last_offset(4).with_acknowledge_types(vec![2]);
+    let partition =
+        acknowledge::AcknowledgePartition::default().with_acknowledgement_batches(vec![batch]).with_partition_index(1);
+    let topic = acknowledge::AcknowledgeTopic::default().with_topic_id(id).with_partitions(vec![partition]);
+    let request = theirs::ShareAcknowledgeRequest::default().with_member_id(text()).with_topics(vec![topic]);
+    same_bytes::<_, ShareAcknowledgeRequest>(&request, 1);
+    same_bytes::<_, ShareAcknowledgeResponse>(&theirs::ShareAcknowledgeResponse::default().with_error_code(122), 1);
+
+    let group = theirs::describe_share_group_offsets_response::DescribeShareGroupOffsetsResponseGroup::default()
+        .with_error_code(69)
+        .with_error_message(text());
+    let response = theirs::DescribeShareGroupOffsetsResponse::default().with_groups(vec![group]);
+    same_bytes::<_, DescribeShareGroupOffsetsResponse>(&response, 0);
+}
+
+/// Reads `theirs` as our struct, and expects the same bytes when that is written.
+fn same_bytes<T: Encodable, O: WireMessage>(theirs: &T, version: i16) -> O {
+    let mut bytes = BytesMut::new();
+    theirs.encode(&mut bytes, version).expect("encodable");
+    let bytes = bytes.freeze();
+    let ours = O::decode_wire(bytes.clone(), version).expect("readable");
+    assert_eq!(written(&ours, version), bytes);
+    ours
+}
+
+#[test]
 fn the_table_of_apis_is_within_what_the_codec_has() {
     for key in ApiKey::ALL {
         let Ok(known) = theirs::ApiKey::try_from(*key as i16) else {
@@ -231,6 +293,9 @@ fn the_table_of_apis_is_within_what_the_codec_has() {
                 | ApiKey::OffsetFetch
                 | ApiKey::DescribeLogDirs
                 | ApiKey::AddRaftVoter
+                | ApiKey::ShareFetch
+                | ApiKey::ShareAcknowledge
+                | ApiKey::DescribeShareGroupOffsets
         );
         let theirs_max = range.max + i16::from(has_newest);
         assert!(range.min <= min && max <= theirs_max && min <= max, "{key}: {min} to {max}, codec {range}");

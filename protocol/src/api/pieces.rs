@@ -217,6 +217,8 @@ impl PartialEq for Pieces {
     }
 }
 
+impl Eq for Pieces {}
+
 /// Collects a message: plain fields into a growing buffer, records as pieces of their own between them.
 #[derive(Default)]
 pub(crate) struct PieceWriter {

@@ -162,6 +162,7 @@ impl Kind {
                 group.check_commit(member_id, instance_id, committer.generation, now).map(|()| Accepted::All)
             }
             Kind::Consumer(group) => group.check_commit(member_id, committer.generation, committer.version),
+            Kind::Share(_) => Err(ErrorCode::GroupIdNotFound),
             Kind::Streams(group) => {
                 group.check_commit(member_id, committer.generation, partitions(commits))?;
                 // An older request cannot come from a member: what it names is no epoch.
@@ -186,6 +187,7 @@ impl Kind {
                 .check_transactional_commit(member_id, instance_id, committer.generation, now)
                 .map(|()| Accepted::All),
             Kind::Consumer(group) => group.check_commit(member_id, committer.generation, None),
+            Kind::Share(_) => Err(ErrorCode::GroupIdNotFound),
             Kind::Streams(group) if committer.generation < 0 && member_id.is_empty() && instance_id.is_none() => {
                 group.check_alive().map(|()| Accepted::All)
             }

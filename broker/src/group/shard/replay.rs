@@ -13,6 +13,8 @@ use crate::group::consumer::records::ConsumerRecord;
 use crate::group::environment::Cluster;
 use crate::group::kind::Kind;
 use crate::group::records::{GroupRecord, GroupValue, OffsetValue};
+use crate::group::share::ShareGroup;
+use crate::group::share::records::ShareGroupRecord;
 use crate::group::streams::StreamsGroup;
 use crate::group::streams::group::StreamsImage;
 use crate::group::streams::records::StreamsRecord;
@@ -33,6 +35,8 @@ pub enum KindImage {
     Classic(GroupValue),
     /// Of a consumer group: all but its timers.
     Consumer(Box<ConsumerGroup>),
+    /// Of a share group: all but its timers.
+    Share(Box<ShareGroup>),
     /// Of a streams group: all that is stored.
     Streams(Box<StreamsImage>),
 }
@@ -66,6 +70,8 @@ impl Shard {
             GroupRecord::Group { group: id, value: None } => self.replay_removal(id, now),
             GroupRecord::Consumer { group: id, record: ConsumerRecord::Group(None) } => self.replay_removal(id, now),
             GroupRecord::Consumer { group: id, record } => self.replay_consumer(id, &record),
+            GroupRecord::Share { group: id, record: ShareGroupRecord::Group(None) } => self.replay_removal(id, now),
+            GroupRecord::Share { group: id, record } => self.replay_share(id, &record),
             GroupRecord::Streams { group: id, record: StreamsRecord::Group(None) } => self.replay_removal(id, now),
             GroupRecord::Streams { group: id, record } => self.replay_streams(id, &record),
         }
@@ -95,6 +101,25 @@ impl Shard {
         }
         group.written = true;
         if let Kind::Consumer(group) = &mut group.kind {
+            group.apply(record);
+        }
+    }
+
+    /// A record of a share group: whatever else the group was before, it is one now. A removal makes no group.
+    fn replay_share(&mut self, id: Arc<str>, record: &ShareGroupRecord) {
+        if record.is_removal() {
+            if let Some(Group { kind: Kind::Share(group), .. }) = self.groups.get_mut(&id) {
+                group.apply(record);
+            }
+            return;
+        }
+        let made = || Kind::Share(Box::new(ShareGroup::new(Arc::clone(&id))));
+        let group = self.groups.entry(Arc::clone(&id)).or_insert_with(|| Group::new(made()));
+        if group.share().is_none() {
+            group.kind = made();
+        }
+        group.written = true;
+        if let Kind::Share(group) = &mut group.kind {
             group.apply(record);
         }
     }
@@ -143,6 +168,10 @@ impl Shard {
                     let config = config.consumer.with_settings(&cluster.group_settings(&id));
                     group.start_sessions(now.ticks_ms, config.session_timeout.ms);
                 }
+                Some(Kind::Share(group)) => {
+                    let config = config.share.with_settings(&cluster.group_settings(&id));
+                    group.start_sessions(now.ticks_ms, config.session_timeout.ms);
+                }
                 Some(Kind::Streams(group)) => group.start_sessions(now.ticks_ms, config.streams.session_timeout_ms),
                 Some(Kind::Classic(_)) | None => {}
             }
@@ -166,6 +195,7 @@ impl Shard {
                 }
                 Kind::Classic(_) => None,
                 Kind::Consumer(group) => Some(KindImage::Consumer(Box::new(group.image()))),
+                Kind::Share(group) => Some(KindImage::Share(Box::new(group.image()))),
                 Kind::Streams(group) => Some(KindImage::Streams(Box::new(group.image()))),
             };
             if group.is_some() || !offsets.is_empty() {

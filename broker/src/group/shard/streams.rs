@@ -39,7 +39,7 @@ impl Shard {
                 Ok(()) => group.heartbeat(beat),
                 Err(code) => refuse(code, format!("Group {id} is being deleted.")),
             },
-            Kind::Classic(_) | Kind::Consumer(_) => refuse(ErrorCode::UnknownServerError, ""),
+            Kind::Classic(_) | Kind::Consumer(_) | Kind::Share(_) => refuse(ErrorCode::UnknownServerError, ""),
         };
         let mut answer = match result {
             Ok(answer) => answer,
@@ -66,7 +66,7 @@ impl Shard {
     pub fn streams_mut(&mut self, id: &str) -> Option<&mut StreamsGroup> {
         match &mut self.groups.get_mut(id)?.kind {
             Kind::Streams(group) => Some(group),
-            Kind::Classic(_) | Kind::Consumer(_) => None,
+            Kind::Classic(_) | Kind::Consumer(_) | Kind::Share(_) => None,
         }
     }
 
