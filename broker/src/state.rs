@@ -88,7 +88,7 @@ impl BrokerState {
         self.connection_ids.next()
     }
 
-    pub(crate) fn connection_closed(self: &Arc<Self>, connection_id: u64) {
+    pub(crate) fn connection_closed(&self, connection_id: u64) {
         if !self.is_closed() {
             self.shares.connection_closed(self, connection_id);
         }

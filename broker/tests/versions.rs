@@ -6,6 +6,7 @@
 mod support;
 
 use bytes::Bytes;
+use protocol::api::describe_share_group_offsets::{DescribeShareGroup, DescribeShareGroupOffsetsRequest};
 use protocol::api::messages::add_partitions_to_txn_request::{AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction};
 use protocol::api::messages::alter_configs_request::{AlterConfigsResource, AlterableConfig as WholeConfig};
 use protocol::api::messages::create_acls_request::AclCreation;
@@ -33,6 +34,8 @@ use protocol::api::messages::txn_offset_commit_request::{
     TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
 };
 use protocol::api::messages::*;
+use protocol::api::share_acknowledge::ShareAcknowledgeRequest;
+use protocol::api::share_fetch::{ShareFetchPartition, ShareFetchRequest, ShareFetchTopic};
 use protocol::api::streams_group_describe::StreamsGroupDescribeRequest;
 use protocol::api::streams_group_heartbeat::StreamsGroupHeartbeatRequest;
 use protocol::api::write_txn_markers::{WritableTxnMarker, WriteTxnMarkersRequest};
@@ -224,7 +227,51 @@ fn request(key: ApiKey, version: i16, topic_id: Uuid) -> Request {
         ApiKey::ConsumerGroupDescribe => {
             ConsumerGroupDescribeRequest::default().with_group_ids(vec![GroupId(text("consumers"))]).into()
         }
+        ApiKey::ShareGroupHeartbeat
+        | ApiKey::ShareGroupDescribe
+        | ApiKey::ShareFetch
+        | ApiKey::ShareAcknowledge
+        | ApiKey::DescribeShareGroupOffsets
+        | ApiKey::AlterShareGroupOffsets
+        | ApiKey::DeleteShareGroupOffsets => share_request(key, topic_id),
         other => admin_request(other),
+    }
+}
+
+/// Those of share groups.
+fn share_request(key: ApiKey, topic_id: Uuid) -> Request {
+    let group = || GroupId(text("shares"));
+    match key {
+        ApiKey::ShareGroupHeartbeat => {
+            let request = ShareGroupHeartbeatRequest::default().with_group_id(group()).with_member_id(text("m"));
+            request.with_subscribed_topic_names(Some(vec![name_of("t")])).into()
+        }
+        ApiKey::ShareGroupDescribe => ShareGroupDescribeRequest::default().with_group_ids(vec![group()]).into(),
+        ApiKey::ShareFetch => {
+            let partitions = vec![ShareFetchPartition::default()];
+            ShareFetchRequest {
+                group_id: Some("shares".into()),
+                member_id: Some("m".into()),
+                max_bytes: 1_000,
+                max_records: 10,
+                topics: vec![ShareFetchTopic { topic_id, partitions }],
+                ..ShareFetchRequest::default()
+            }
+            .into()
+        }
+        ApiKey::ShareAcknowledge => ShareAcknowledgeRequest {
+            group_id: Some("shares".into()),
+            member_id: Some("m".into()),
+            share_session_epoch: 1,
+            ..ShareAcknowledgeRequest::default()
+        }
+        .into(),
+        ApiKey::DescribeShareGroupOffsets => {
+            let group = DescribeShareGroup { group_id: "shares".into(), topics: None };
+            DescribeShareGroupOffsetsRequest { groups: vec![group] }.into()
+        }
+        ApiKey::AlterShareGroupOffsets => AlterShareGroupOffsetsRequest::default().with_group_id(group()).into(),
+        _ => DeleteShareGroupOffsetsRequest::default().with_group_id(group()).into(),
     }
 }
 

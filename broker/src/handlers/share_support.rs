@@ -141,7 +141,8 @@ fn acknowledgements(batches: &[AcknowledgementBatch], may_renew: bool) -> Result
     for batch in batches {
         let (first, last) = (batch.first_offset, batch.last_offset);
         let types = &batch.acknowledge_types;
-        let fits = types.len() == 1 || i64::try_from(types.len()).ok() == last.checked_sub(first).map(|more| more + 1);
+        let fits = types.len() == 1
+            || i64::try_from(types.len()).ok() == last.checked_sub(first).and_then(|more| more.checked_add(1));
         if first < next || last < first || last == i64::MAX || !fits {
             return Err(ErrorCode::InvalidRequest);
         }
@@ -190,6 +191,7 @@ mod tests {
             vec![batch(0, 4, &[1]), batch(4, 5, &[1])],
             vec![batch(0, i64::MAX, &[1])],
             vec![batch(i64::MIN, i64::MAX, &[1, 1])],
+            vec![batch(-1, i64::MAX - 1, &[1, 1])],
         ] {
             assert_eq!(acknowledgements(&wrong, false), Err(ErrorCode::InvalidRequest), "{wrong:?}");
         }

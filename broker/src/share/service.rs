@@ -32,6 +32,7 @@ pub struct ShareService {
     /// When the first lock ends, in ticks; may be too early, never too late.
     next_expiry: AtomicI64,
     next_prune: AtomicI64,
+    closed_connections: Mutex<Vec<u64>>,
 }
 
 impl ShareService {
@@ -45,6 +46,7 @@ impl ShareService {
             alarm: Mutex::default(),
             next_expiry: AtomicI64::new(i64::MAX),
             next_prune: AtomicI64::new(i64::MIN),
+            closed_connections: Mutex::default(),
             config,
         }
     }
@@ -151,9 +153,17 @@ impl ShareService {
         }
     }
 
-    /// A connection is gone, and the sessions with it.
-    pub(crate) fn connection_closed(&self, state: &Arc<BrokerState>, connection_id: u64) {
-        for (key, partitions) in self.sessions.close_connection(connection_id) {
+    /// A connection is gone, and the sessions with it: the next step ends them, since whoever closes a connection may hold locks of it.
+    pub(crate) fn connection_closed(&self, state: &BrokerState, connection_id: u64) {
+        if self.sessions.has_connection(connection_id) {
+            self.closed_connections.lock().push(connection_id);
+            state.waiters.wake_at(state.clock.now().ticks_ms);
+        }
+    }
+
+    fn end_sessions_of_closed(&self, state: &Arc<BrokerState>) {
+        let closed = std::mem::take(&mut *self.closed_connections.lock());
+        for (key, partitions) in closed.into_iter().flat_map(|id| self.sessions.close_connection(id)) {
             self.release(state, &key, &partitions);
         }
     }
@@ -166,8 +176,9 @@ impl ShareService {
         }
     }
 
-    /// Takes off the locks that end by `now`. Returns whether it looked, and when to call next, in ticks.
+    /// Ends sessions whose connection is gone, and takes off the locks that end by `now`. Returns whether it looked, and when to call next, in ticks.
     pub(crate) fn step(&self, state: &Arc<BrokerState>, now: Now) -> (bool, Option<i64>) {
+        self.end_sessions_of_closed(state);
         let expired = self.next_expiry.load(Ordering::Acquire) <= now.ticks_ms;
         if expired {
             self.next_expiry.store(i64::MAX, Ordering::Release);

@@ -111,6 +111,11 @@ impl ShareSessions {
         self.sessions.lock().contains_key(key)
     }
 
+    /// Whether a connection has sessions.
+    pub fn has_connection(&self, connection_id: u64) -> bool {
+        self.sessions.lock().values().any(|session| session.connection_id == connection_id)
+    }
+
     /// Ends the sessions of a connection.
     pub fn close_connection(&self, connection_id: u64) -> Vec<(SessionKey, Vec<SharedPartition>)> {
         let mut sessions = self.sessions.lock();
