@@ -382,6 +382,22 @@ fn partitions_of_a_topic_that_is_not_known_yet_wait_for_its_name() {
 }
 
 #[test]
+fn a_topic_that_is_made_anew_is_another_topic() {
+    let cluster = Cluster::new();
+    cluster.topic("t", 1);
+    cluster.append("t", 0, &["a", "b"]);
+    let mut one = member(&cluster, 1);
+    run(&cluster, &mut [&mut one], 0);
+    assert_eq!(take(&mut one), ["t-0: a b"]);
+    cluster.topic("t", 1);
+    cluster.append("t", 0, &["c"]);
+    let events = run(&cluster, &mut [&mut one], 10_000);
+    assert!(events[0].contains(&"Revoked([t-0])".to_owned()), "{events:?}");
+    assert_eq!(events[0].last().unwrap(), "Assigned([t-0])", "once its name is known: {events:?}");
+    assert_eq!(take(&mut one), ["t-0: c"]);
+}
+
+#[test]
 fn topics_can_be_changed_while_in_the_group() {
     let cluster = Cluster::new();
     cluster.topic("t", 1).topic("u", 1);

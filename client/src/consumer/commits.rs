@@ -62,8 +62,10 @@ enum Outcome {
     Ticket(u64),
     /// Failures are errors of the core.
     Forget,
-    /// Failures are only logged: the next one follows anyway.
-    Auto,
+    /// Failures are only logged: the next one follows anyway. The last one, before partitions are given up, is retried.
+    Auto {
+        last: bool,
+    },
 }
 
 struct Commit {
@@ -122,15 +124,15 @@ impl Commits {
         self.enqueue(offsets, Outcome::Forget);
     }
 
-    /// Commits the positions, unless such a commit is waiting already.
-    pub fn begin_auto(&mut self, offsets: Vec<(TopicPartition, OffsetAndMetadata)>) {
+    /// Commits the positions, in the place of such a commit that is waiting; `last`: before partitions are given up.
+    pub fn begin_auto(&mut self, offsets: Vec<(TopicPartition, OffsetAndMetadata)>, last: bool) {
         let sent = usize::from(self.in_flight.is_some());
         self.queue.iter_mut().skip(sent).for_each(|commit| {
-            if matches!(commit.outcome, Outcome::Auto) {
+            if matches!(commit.outcome, Outcome::Auto { .. }) {
                 commit.offsets.clear();
             }
         });
-        self.enqueue(offsets, Outcome::Auto);
+        self.enqueue(offsets, Outcome::Auto { last });
     }
 
     fn enqueue(&mut self, offsets: Vec<(TopicPartition, OffsetAndMetadata)>, outcome: Outcome) {
@@ -262,7 +264,7 @@ impl Commits {
         if coordinator_is_gone(code) || code == ErrorCode::NetworkException {
             context.client.forget_coordinator(CoordinatorKind::Group, &member.group_id);
         }
-        let retry = !matches!(commit.outcome, Outcome::Auto);
+        let retry = !matches!(commit.outcome, Outcome::Auto { last: false });
         let error = match code {
             ErrorCode::IllegalGeneration | ErrorCode::UnknownMemberId | ErrorCode::GroupIdNotFound => {
                 if in_group {
@@ -300,7 +302,7 @@ impl Commits {
                 self.results.insert(id, result);
             }
             (Outcome::Forget, Err(error)) => context.errors.push_back(error),
-            (Outcome::Auto, Err(error)) => tracing::warn!(%error, "automatic commit failed"),
+            (Outcome::Auto { .. }, Err(error)) => tracing::warn!(%error, "automatic commit failed"),
             (_, Ok(())) => {}
         }
     }

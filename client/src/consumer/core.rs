@@ -344,7 +344,7 @@ impl ConsumerCore {
         match &mut self.group {
             Some(group) => group.leave(),
             None if self.config.enable_auto_commit && self.config.group_id.is_some() => {
-                self.commits.begin_auto(self.partitions.positions());
+                self.commits.begin_auto(self.partitions.positions(), true);
             }
             None => {}
         }
@@ -381,18 +381,19 @@ impl ConsumerCore {
         }
         let Self { client, config, metadata, partitions, events, errors, rng, .. } = self;
         let mut context = Context { client, config, metadata, partitions, events, errors, rng, now, waker };
-        let mut commit = false;
+        let mut last = false;
         let mut left = false;
         if let Some(group) = &mut self.group {
             let (one, wish) = group.step(&mut context, &self.group_lane, &self.lane, self.commits.is_idle());
             step = step.and(one);
-            commit = wish.commit;
+            last = wish.commit;
             left = group.is_left();
         }
         if left {
             self.group = None;
             step.did_work = true;
         }
+        let mut commit = last;
         let ready = self.group.as_ref().map_or(config.group_id.is_some(), |group| group.is_stable());
         if config.enable_auto_commit && ready && context.partitions.len() > 0 {
             let at = *self.next_auto_commit.get_or_insert(now.ticks_ms + config.auto_commit_interval_ms);
@@ -401,7 +402,7 @@ impl ConsumerCore {
         }
         if commit {
             self.next_auto_commit = Some(now.ticks_ms + config.auto_commit_interval_ms.max(1));
-            self.commits.begin_auto(context.partitions.positions());
+            self.commits.begin_auto(context.partitions.positions(), last);
         }
         let outside = outsider(config);
         let member = self.group.as_ref().map_or(&outside, |group| group.member());

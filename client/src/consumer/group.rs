@@ -17,7 +17,7 @@ use protocol::api::{ApiKey, ErrorCode, Request};
 use super::assignor::{Assignment, Assignor, GroupSubscription, RebalanceProtocol};
 use super::commits::{coordinator, coordinator_is_gone};
 use super::core::Context;
-use super::membership::{Acknowledged, Membership, Wanted, Wish, announce, subscribed};
+use super::membership::{Acknowledged, Membership, Wanted, Wish, announce, hold, subscribed};
 use super::partitions::Phase;
 use super::types::{ConsumerEvent, GroupMetadata};
 use crate::client::{Lane, Lookup};
@@ -186,17 +186,8 @@ impl Group {
         };
         let mut wish = Wish::default();
         if *acknowledged == Acknowledged::Unasked {
-            if !self.lost && context.config.enable_auto_commit && context.partitions.len() > 0 {
-                if !*committing {
-                    *committing = true;
-                    wish.commit = true;
-                    return (Step { did_work: true, next_wake_ticks_ms: None }, wish);
-                }
-                if !commits_idle {
-                    return (Step::IDLE, wish);
-                }
-            }
             let owned = context.partitions.names();
+            let any = !owned.is_empty();
             *giving_up = match self.protocol {
                 _ if self.lost => owned,
                 RebalanceProtocol::Eager => owned,
@@ -204,6 +195,17 @@ impl Group {
                     owned.into_iter().filter(|name| !self.topics.contains(&name.topic)).collect()
                 }
             };
+            if !self.lost && context.config.enable_auto_commit && any {
+                if !*committing {
+                    *committing = true;
+                    wish.commit = true;
+                    hold(context, giving_up);
+                    return (Step { did_work: true, next_wake_ticks_ms: None }, wish);
+                }
+                if !commits_idle {
+                    return (Step::IDLE, wish);
+                }
+            }
             *acknowledged = announce(context, giving_up, self.lost);
         }
         if *acknowledged == Acknowledged::Waiting {

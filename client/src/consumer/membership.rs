@@ -86,16 +86,21 @@ pub(crate) enum Acknowledged {
     Yes,
 }
 
-/// Tells the owner what it is about to lose; nothing to lose needs no acknowledgement.
-pub(crate) fn announce(context: &mut Context<'_>, giving_up: &[TopicPartition], lost: bool) -> Acknowledged {
-    if giving_up.is_empty() {
-        return Acknowledged::Yes;
-    }
+/// Hands out nothing more of these partitions, so that what is committed for them now is the end.
+pub(crate) fn hold(context: &mut Context<'_>, giving_up: &[TopicPartition]) {
     for name in giving_up {
         if let Some(partition) = context.partitions.get_mut(name) {
             partition.revoking = true;
         }
     }
+}
+
+/// Tells the owner what it is about to lose; nothing to lose needs no acknowledgement.
+pub(crate) fn announce(context: &mut Context<'_>, giving_up: &[TopicPartition], lost: bool) -> Acknowledged {
+    if giving_up.is_empty() {
+        return Acknowledged::Yes;
+    }
+    hold(context, giving_up);
     let partitions = giving_up.to_vec();
     context.events.push_back(if lost { ConsumerEvent::Lost(partitions) } else { ConsumerEvent::Revoked(partitions) });
     Acknowledged::Waiting

@@ -3,7 +3,7 @@
 use base::TopicPartition;
 
 use crate::consumer::core::Context;
-use crate::consumer::membership::{Acknowledged, Wish, announce};
+use crate::consumer::membership::{Acknowledged, Wish, announce, hold};
 use crate::step::Step;
 
 /// Partitions on their way out.
@@ -40,6 +40,7 @@ impl Release {
             if !self.lost && context.config.enable_auto_commit && !self.giving_up.is_empty() {
                 if !self.committing {
                     self.committing = true;
+                    hold(context, &self.giving_up);
                     return (false, work, Wish { commit: true });
                 }
                 if !commits_idle && !hurry {
