@@ -11,7 +11,7 @@ use protocol::record::varint::{
 };
 use protocol::record::{
     BatchBuilder, BuilderOptions, Compression, Header, Headers, HeadersRef, RecordBatch, RecordError, TimePatch,
-    TimestampType, batches, patch_for_append, record_size,
+    TimestampType, batches, compress, decompress, patch_for_append, record_size,
 };
 use protocol::transport::RequestEnvelope;
 
@@ -313,4 +313,26 @@ fn frame_lengths_out_of_bounds_are_refused() {
     assert!(frame_length([0, 0, 1, 1], 256).is_err());
     assert!(frame_length([0; 4], 256).is_err());
     assert!(frame_length([0xff; 4], 256).is_err());
+}
+
+#[test]
+fn a_batch_fills_what_was_reserved_for_it_to_the_byte() {
+    // Incompressible and compressible, around the sizes at which the decoders' buffers are full.
+    for codec in Compression::ALL {
+        for size in [0_usize, 1, 3, 100, (64 << 10) - 1, 64 << 10, (64 << 10) + 1, 192 << 10, 300 << 10, (1 << 20) + 1]
+        {
+            for step in [0_usize, 1] {
+                let bytes: Vec<u8> =
+                    (0..size).map(|at| ((at * step).wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+                let mut compressed = Vec::new();
+                compress(codec, None, &bytes, &mut compressed).expect("compress");
+                let back = decompress(codec, &compressed, size).expect("within the limit");
+                assert!(back == bytes, "{codec} {size} {step}");
+                if codec == Compression::Zstd {
+                    let cut = decompress(codec, &compressed[..compressed.len() - 1], size);
+                    assert!(matches!(cut, Err(RecordError::Truncated { .. })), "{size} {step}: {cut:?}");
+                }
+            }
+        }
+    }
 }

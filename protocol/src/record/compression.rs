@@ -6,9 +6,12 @@
 //!
 //! Decompression stops with an error at a limit that the caller gives; what the input declares is never allocated.
 
+use std::cell::RefCell;
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::str::FromStr;
+
+use zstd::zstd_safe;
 
 use super::RecordError;
 
@@ -151,16 +154,81 @@ pub fn decompress(codec: Compression, input: &[u8], limit: usize) -> Result<Vec<
         Compression::None => Ok(input.to_vec()),
         Compression::Gzip => read_bounded(codec, flate2::bufread::MultiGzDecoder::new(input), input.len(), limit),
         Compression::Snappy => decompress_snappy(input, limit),
-        Compression::Lz4 => read_bounded(codec, lz4_flex::frame::FrameDecoder::new(input), input.len(), limit),
-        Compression::Zstd => {
-            let decoder = zstd::stream::read::Decoder::with_buffer(input).map_err(|error| bad(codec, error))?;
-            read_bounded(codec, decoder, input.len(), limit)
-        }
+        Compression::Lz4 => decompress_lz4(input, limit),
+        Compression::Zstd => decompress_zstd(input, limit),
     }
 }
 
 fn too_large(limit: usize) -> RecordError {
     RecordError::TooLarge { what: "decompressed batch", limit: limit as u64 }
+}
+
+/// A guess from what is really there, so that typical batches are read without growing much.
+fn expected(input_bytes: usize, limit: usize) -> usize {
+    input_bytes.saturating_mul(3).min(limit).min(1 << 20)
+}
+
+/// Block by block out of the decoder's own buffer: `read_to_end` would clear and copy everything once more.
+fn decompress_lz4(input: &[u8], limit: usize) -> Result<Vec<u8>, RecordError> {
+    let mut decoder = lz4_flex::frame::FrameDecoder::new(input);
+    let mut output = Vec::with_capacity(expected(input.len(), limit));
+    loop {
+        let block = decoder.fill_buf().map_err(|error| bad(Compression::Lz4, error))?;
+        if block.is_empty() {
+            return Ok(output);
+        }
+        if block.len() > limit - output.len() {
+            return Err(too_large(limit));
+        }
+        output.extend_from_slice(block);
+        let taken = block.len();
+        decoder.consume(taken);
+    }
+}
+
+thread_local! {
+    /// A context takes more time to make than a batch to read.
+    static ZSTD: RefCell<zstd_safe::DCtx<'static>> = RefCell::new(zstd_safe::DCtx::create());
+}
+
+/// A context that a frame made larger, by the window that it declares, is not kept.
+const ZSTD_CONTEXT_KEPT_BYTES: usize = 4 << 20;
+
+fn decompress_zstd(input: &[u8], limit: usize) -> Result<Vec<u8>, RecordError> {
+    if input.is_empty() {
+        return Ok(Vec::new());
+    }
+    let fail = |code| bad(Compression::Zstd, zstd_safe::get_error_name(code));
+    ZSTD.with_borrow_mut(|context| {
+        context.reset(zstd_safe::ResetDirective::SessionOnly).map_err(fail)?;
+        let mut output: Vec<u8> = Vec::with_capacity(expected(input.len(), limit).max(1));
+        let mut from = zstd_safe::InBuffer::around(input);
+        loop {
+            if output.len() == output.capacity() {
+                // One byte above the limit is enough to see that there is more.
+                let more = output.capacity().min(limit.saturating_add(1) - output.len()).max(1);
+                output.reserve_exact(more);
+            }
+            let position = output.len();
+            let missing = context
+                .decompress_stream(&mut zstd_safe::OutBuffer::around_pos(&mut output, position), &mut from)
+                .map_err(fail)?;
+            if output.len() > limit {
+                return Err(too_large(limit));
+            }
+            // 0: a frame has ended and all of it is there; frames may follow each other.
+            if from.pos == input.len() && missing == 0 {
+                break;
+            }
+            if from.pos == input.len() && output.len() < output.capacity() {
+                return Err(RecordError::truncated("zstd frame"));
+            }
+        }
+        if context.sizeof() > ZSTD_CONTEXT_KEPT_BYTES {
+            *context = zstd_safe::DCtx::create();
+        }
+        Ok(output)
+    })
 }
 
 fn read_bounded(
@@ -169,8 +237,7 @@ fn read_bounded(
     input_bytes: usize,
     limit: usize,
 ) -> Result<Vec<u8>, RecordError> {
-    // A guess from what is really there, so that typical batches are read without growing much.
-    let mut output = Vec::with_capacity(input_bytes.saturating_mul(3).min(limit).min(1 << 20));
+    let mut output = Vec::with_capacity(expected(input_bytes, limit));
     let mut reader = reader.take(limit as u64 + 1);
     reader.read_to_end(&mut output).map_err(|error| bad(codec, error))?;
     if output.len() > limit { Err(too_large(limit)) } else { Ok(output) }
