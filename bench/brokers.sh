@@ -12,7 +12,7 @@ out="${OUT:-$target/bench/brokers.jsonl}"
 mkdir -p "$(dirname "$out")"
 : >"$out"
 for need in java mvn; do command -v "$need" >/dev/null || { echo "$need not found: the tools of Apache Kafka need java 17 and mvn" >&2; exit 1; }; done
-[ -n "${BUILT:-}" ] || cargo build --release -p bench -p cli
+cargo build --release -p bench -p cli
 ours="$target/release/millstream"
 work="$(mktemp -d)"
 kafka_port="${KAFKA_PORT:-29092}" port="${PORT:-29292}"
