@@ -101,3 +101,15 @@ need_kafka_jars() {
 JAVA_LOG="-Dorg.slf4j.simpleLogger.defaultLogLevel=${JAVA_LOG_LEVEL:-error} -Dkafka.logger.level=ERROR"
 # Short-lived JVMs start faster so
 JAVA_FAST="-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xshare:auto -Xmx512m"
+
+# The Python clients of python/requirements.txt, in a venv of their own: sets PYTHON.
+need_python_clients() {
+  local venv="$INTEROP_CACHE/python-venv" wanted="$INTEROP_ROOT/python/requirements.txt"
+  if ! cmp -s "$wanted" "$venv/.complete"; then
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install -q -r "$wanted" >"$INTEROP_CACHE/pip.log" 2>&1 || { tail -5 "$INTEROP_CACHE/pip.log"; echo "FAIL the Python clients are not in the cache and pip cannot fetch them"; exit 2; }
+    cp "$wanted" "$venv/.complete"
+  fi
+  export PYTHONDONTWRITEBYTECODE=1
+  PYTHON="$venv/bin/python"
+}

@@ -12,7 +12,7 @@ here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 root="$here/../.."
 export INTEROP_CACHE="${INTEROP_CACHE:-${HOME:-/tmp}/.cache/millstream/interop}"
 run="${INTEROP_RUNS:-$INTEROP_CACHE/runs}/$(date -u +%Y%m%d-%H%M%S)-$$"
-all="kcat kafka-tools java-clients java-streams python node go hostile"
+all="kcat kafka-tools java-clients java-streams python node go hostile kills"
 broker_pid="" data=""
 
 finish() {
@@ -36,8 +36,9 @@ missing() {
     node) for program in node npm; do command -v "$program" >/dev/null || echo "$program: Node.js, 18 or later"; done ;;
     go) for program in go gcc; do command -v "$program" >/dev/null || echo "$program: Go 1.24 or later, with a C compiler"; done ;;
     esac
-    case "$1" in kcat | python | hostile) command -v python3 >/dev/null || echo "python3" ;; esac
-    case "$1" in python) python3 -c 'import venv, ensurepip' 2>/dev/null || echo "python3's venv (Debian: apt-get install python3-venv)" ;; esac
+    case "$1" in kcat | python | hostile | kills) command -v python3 >/dev/null || echo "python3" ;; esac
+    case "$1" in kills) [ -n "${MILLSTREAM:-}" ] || echo "MILLSTREAM, the program whose brokers it kills" ;; esac
+    case "$1" in python | kills) python3 -c 'import venv, ensurepip' 2>/dev/null || echo "python3's venv (Debian: apt-get install python3-venv)" ;; esac
 }
 
 start_broker() {
@@ -45,6 +46,7 @@ start_broker() {
         (cd "$root" && . xtask/setup.sh && cargo build --release -p cli)
         MILLSTREAM="${CARGO_TARGET_DIR:-$root/target}/release/millstream"
     fi
+    export MILLSTREAM
     data="$(mktemp -d -t millstream-interop.XXXXXX)"
     "$MILLSTREAM" broker --listen 127.0.0.1:0 --data "$data" --config "$here/broker.properties" --set durability=process 2>"$run/broker.log" &
     broker_pid=$!
@@ -87,6 +89,8 @@ run_suite() {
 }
 
 suites=("$@")
+# A broker that is there already is not ours to kill.
+[ -z "${BOOTSTRAP:-}" ] || all="${all% kills}"
 [ $# -gt 0 ] && [ "$1" != all ] || read -ra suites <<<"$all"
 for suite in "${suites[@]}"; do
     [ -f "$here/$suite/run.sh" ] || { echo "there is no suite $suite: all $all" >&2; exit 2; }
