@@ -1,7 +1,7 @@
 //! The fields that keys and values of `__consumer_offsets` are made of, as Kafka lays them out: big-endian integers, strings with an
 //! `int16` length, and in flexible versions compact strings, compact arrays and tagged fields.
 //!
-//! Invariant: what [`Writer`] writes, [`Reader`] reads back. Input is never trusted: a field cut short or with a length beyond its
+//! Invariant: what `Writer` writes, `Reader` reads back. Input is never trusted: a field cut short or with a length beyond its
 //! end is an error, and nothing is allocated from a declared length alone.
 
 use std::sync::Arc;

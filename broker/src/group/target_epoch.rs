@@ -1,6 +1,6 @@
 //! The epoch of a target assignment, which consumer and streams groups keep in `__consumer_offsets` in the same layout.
 //!
-//! Invariant: what [`TargetEpoch::encode`] writes, [`TargetEpoch::decode`] gives back unchanged.
+//! Invariant: what `TargetEpoch::encode` writes, `TargetEpoch::decode` gives back unchanged.
 
 use base::Timestamp;
 
