@@ -22,16 +22,13 @@ trap 'bench/kafka/broker.sh stop >/dev/null 2>&1 || true; [ -z "$broker" ] || ki
 
 tag() { sed "s/^{/{\"side\":\"$1\",\"round\":$2,/" | tee -a "$out"; }
 
-# The brokers of the parts that measure running ones.
-start_both() {
-    bench/kafka/broker.sh start
+start_ours() {
     "$ours" broker --listen "127.0.0.1:$port" --data "$work/ours" --set durability=process 2>"$work/ours.log" &
     broker=$!
     until grep -q serves "$work/ours.log"; do kill -0 "$broker" || { cat "$work/ours.log" >&2; exit 1; }; sleep 0.1; done
 }
 
-stop_both() {
-    bench/kafka/broker.sh stop
+stop_ours() {
     kill "$broker"
     wait "$broker" 2>/dev/null || true
     broker=""
@@ -85,13 +82,9 @@ up() { # side label
 
 # Topics of our broker, so that the next start finds them.
 topics() { # topics partitions
-    "$ours" broker --listen "127.0.0.1:$port" --data "$work/ours" --set durability=process 2>"$work/ours.log" &
-    broker=$!
-    until grep -q serves "$work/ours.log"; do kill -0 "$broker" || { cat "$work/ours.log" >&2; exit 1; }; sleep 0.1; done
+    start_ours
     for topic in $(seq "$1"); do echo "idle-$2-$topic"; done | xargs -I{} "$ours" topics create {} --partitions "$2" --bootstrap "127.0.0.1:$port" >/dev/null
-    kill "$broker"
-    wait "$broker" 2>/dev/null || true
-    broker=""
+    stop_ours
 }
 
 start() {
@@ -109,7 +102,13 @@ start() {
 
 for part in ${PARTS:-tools latency start}; do
     case "$part" in
-    tools | latency) start_both; "$part"; stop_both ;;
+    tools | latency)
+        bench/kafka/broker.sh start
+        start_ours
+        "$part"
+        bench/kafka/broker.sh stop
+        stop_ours
+        ;;
     start) start ;;
     *) echo "no part is called $part: tools, latency, start" >&2; exit 2 ;;
     esac

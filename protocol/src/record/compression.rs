@@ -152,7 +152,7 @@ pub fn decompress(codec: Compression, input: &[u8], limit: usize) -> Result<Vec<
     match codec {
         Compression::None if input.len() > limit => Err(too_large(limit)),
         Compression::None => Ok(input.to_vec()),
-        Compression::Gzip => read_bounded(codec, flate2::bufread::MultiGzDecoder::new(input), input.len(), limit),
+        Compression::Gzip => decompress_gzip(input, limit),
         Compression::Snappy => decompress_snappy(input, limit),
         Compression::Lz4 => decompress_lz4(input, limit),
         Compression::Zstd => decompress_zstd(input, limit),
@@ -231,15 +231,10 @@ fn decompress_zstd(input: &[u8], limit: usize) -> Result<Vec<u8>, RecordError> {
     })
 }
 
-fn read_bounded(
-    codec: Compression,
-    reader: impl Read,
-    input_bytes: usize,
-    limit: usize,
-) -> Result<Vec<u8>, RecordError> {
-    let mut output = Vec::with_capacity(expected(input_bytes, limit));
-    let mut reader = reader.take(limit as u64 + 1);
-    reader.read_to_end(&mut output).map_err(|error| bad(codec, error))?;
+fn decompress_gzip(input: &[u8], limit: usize) -> Result<Vec<u8>, RecordError> {
+    let mut output = Vec::with_capacity(expected(input.len(), limit));
+    let mut reader = flate2::bufread::MultiGzDecoder::new(input).take(limit as u64 + 1);
+    reader.read_to_end(&mut output).map_err(|error| bad(Compression::Gzip, error))?;
     if output.len() > limit { Err(too_large(limit)) } else { Ok(output) }
 }
 

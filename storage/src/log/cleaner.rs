@@ -16,6 +16,7 @@ use protocol::record::{BatchHeader, RecordError};
 use super::compaction::{CleanedTransactions, LastRecord, OffsetMap, Remains, Round};
 use super::config::LogConfig;
 use super::directory::{CLEANER_OFFSETS, LogDirectory};
+use super::flusher::sync_folder;
 use super::partition::PartitionLog;
 use super::segment::{Segment, file_name};
 use super::txn_index::AbortedEntry;
@@ -216,7 +217,7 @@ impl PartitionLog {
             None => now.wall_ms,
         };
         let finish = || {
-            cleaned.write_out_indexes(true)?;
+            cleaned.write_out_indexes()?;
             for file in cleaned.files()? {
                 file.existing()?.0.sync_data()?;
             }
@@ -285,8 +286,7 @@ impl PartitionLog {
         let rename = |from: &std::path::Path, to: &std::path::Path| {
             files.rename(from, to).map_err(|error| StorageError::io("rename", from, &error))
         };
-        let sync_folder =
-            || files.sync_dir(&self.folder).map_err(|error| StorageError::io("sync", &self.folder, &error));
+        let sync_folder = || sync_folder(files.as_ref(), &self.folder);
         let mut names = Vec::new();
         for file in cleaned.files().map_err(|error| cleaned.io("list", &error))? {
             names.push(file.path().to_owned());

@@ -19,6 +19,11 @@ use crate::files::{FileHandle, Files};
 /// same time, and their folders are synced one by one.
 pub(super) const SYNC_DIRECTORY_FROM: usize = 64;
 
+/// Makes the names in a folder durable.
+pub(super) fn sync_folder(files: &dyn Files, folder: &Path) -> Result<(), StorageError> {
+    files.sync_dir(folder).map_err(|error| StorageError::io("sync", folder, &error))
+}
+
 /// What one step of the flusher did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlushStep {
@@ -109,9 +114,7 @@ impl Flusher {
             let of_files: io::Result<()> = of_files.into_iter().collect();
             let mut outcome = of_files.map_err(|error| StorageError::io("sync", partition.folder(), &error));
             for folder in &job.folders {
-                let result = synced_folders.entry(folder).or_insert_with(|| {
-                    self.files.sync_dir(folder).map_err(|error| StorageError::io("sync", folder, &error))
-                });
+                let result = synced_folders.entry(folder).or_insert_with(|| sync_folder(self.files.as_ref(), folder));
                 outcome = outcome.and(result.clone());
             }
             outcomes.push(outcome);

@@ -89,6 +89,15 @@ struct State<E> {
     last: Option<E>,
 }
 
+impl<E: Entry> State<E> {
+    /// What waits in memory, as it goes into the file.
+    fn pending_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.pending.len() * E::SIZE);
+        self.pending.iter().for_each(|entry| entry.write(&mut bytes));
+        bytes
+    }
+}
+
 /// One index.
 pub(super) struct Index<E> {
     file: Arc<LogFile>,
@@ -159,9 +168,7 @@ impl<E: Entry> Index<E> {
             if state.pending.is_empty() {
                 return Ok(());
             }
-            let mut bytes = Vec::with_capacity(state.pending.len() * E::SIZE);
-            state.pending.iter().for_each(|entry| entry.write(&mut bytes));
-            (u64::from(state.stored) * E::SIZE as u64, state.pending.len(), bytes)
+            (u64::from(state.stored) * E::SIZE as u64, state.pending.len(), state.pending_bytes())
         };
         self.file.open(OpenMode::Create)?.0.write_at(&bytes, position)?;
         let mut state = self.state.write();
@@ -235,11 +242,10 @@ impl<E: Entry> Index<E> {
     /// Whether the file, `len` bytes long, begins with the entries in memory and none were written meanwhile.
     fn is_written(&self, open: &OpenFile, len: u64) -> io::Result<bool> {
         let state = self.state.read();
-        let mut bytes = Vec::with_capacity(state.pending.len() * E::SIZE);
-        state.pending.iter().for_each(|entry| entry.write(&mut bytes));
-        if state.stored > 0 || len < bytes.len() as u64 {
+        if state.stored > 0 || len < (state.pending.len() * E::SIZE) as u64 {
             return Ok(false);
         }
+        let bytes = state.pending_bytes();
         let mut found = vec![0; bytes.len()];
         open.0.read_exact_at(&mut found, 0)?;
         Ok(found == bytes)

@@ -538,7 +538,7 @@ impl PartitionLog {
     /// Writes a segment's indexes to their end and marks its files for the next sync.
     pub(super) fn seal(&self, segment: &Segment) -> Result<(), LogError> {
         let seal = || {
-            segment.write_out_indexes(true)?;
+            segment.write_out_indexes()?;
             segment.files()?.iter().map(|file| file.open(OpenMode::Write)).collect::<Result<Vec<_>, _>>()
         };
         let files = seal().map_err(|error| segment.io("seal", &error))?;

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::config::LogConfig;
 use super::directory::LogDirectory;
-use super::flusher::SYNC_DIRECTORY_FROM;
+use super::flusher::{SYNC_DIRECTORY_FROM, sync_folder};
 use super::leader_epochs::LeaderEpochs;
 use super::partition::{Opened, PartitionLog};
 use super::producer_state::Producers;
@@ -294,7 +294,7 @@ impl LogDirectory {
         }
         self.shared.deferred.add(now.ticks_ms.saturating_add(delay_ms), to, true);
         if self.options.durability == Durability::Power {
-            files.sync_dir(self.path()).map_err(|error| StorageError::io("sync", self.path(), &error))?;
+            sync_folder(files.as_ref(), self.path())?;
         }
         Ok(true)
     }

@@ -16,6 +16,7 @@ use super::append::marker_of;
 use super::checkpoint;
 use super::config::LogConfig;
 use super::file_cache::FileCache;
+use super::flusher::sync_folder;
 use super::leader_epochs::LeaderEpochs;
 use super::partition::Opened;
 use super::producer_state::{Producers, TransactionChange};
@@ -83,10 +84,6 @@ pub(super) fn sync_recovered(files: &dyn Files, recovered: &[&Recovered]) -> Vec
         parent.clone()
     };
     recovered.iter().zip(opened).map(|(recovered, opened)| outcome(recovered, opened)).collect()
-}
-
-fn sync_folder(files: &dyn Files, folder: &Path) -> Result<(), LogError> {
-    files.sync_dir(folder).map_err(|error| StorageError::io("sync", folder, &error))
 }
 
 struct Opening<'a> {

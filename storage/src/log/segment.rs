@@ -254,11 +254,9 @@ impl Segment {
         u32::try_from(offset - self.base_offset).unwrap_or(0)
     }
 
-    /// Writes everything that waits in memory; with `forced` also the closing time index entry.
-    pub(super) fn write_out_indexes(&self, forced: bool) -> io::Result<()> {
-        if forced {
-            self.index_time()?;
-        }
+    /// Writes everything that waits in memory, and the closing time index entry.
+    pub(super) fn write_out_indexes(&self) -> io::Result<()> {
+        self.index_time()?;
         self.offset_index.write_out()?;
         self.time_index.write_out()
     }

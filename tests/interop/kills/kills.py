@@ -54,14 +54,18 @@ class Broker:
         self.process.wait()
 
 
+def quiet(address):
+    """Settings of a client that does not say of every kill that its connection is gone."""
+    return {"bootstrap.servers": address, "log_level": 0}
+
+
 class Work(threading.Thread):
     """A client that works until it is told to stop; what it raised is kept."""
 
     def __init__(self, address, stop):
         super().__init__(daemon=True)
         self.settings = {
-            "bootstrap.servers": address, "reconnect.backoff.ms": 10, "reconnect.backoff.max.ms": 200, "retry.backoff.ms": 20,
-            "retry.backoff.max.ms": 200, "log_level": 0,
+            **quiet(address), "reconnect.backoff.ms": 10, "reconnect.backoff.max.ms": 200, "retry.backoff.ms": 20, "retry.backoff.max.ms": 200,
         }
         self.stop, self.error = stop, None
 
@@ -173,7 +177,7 @@ class Commits(Work):
 
 def read_all(address, topic):
     """Values of each partition in order, of committed transactions only."""
-    consumer = Consumer({"bootstrap.servers": address, "group.id": "check", "isolation.level": "read_committed", "enable.auto.commit": False})
+    consumer = Consumer({**quiet(address), "group.id": "check", "isolation.level": "read_committed", "enable.auto.commit": False})
     values = []
     for partition in range(PARTITIONS):
         place = TopicPartition(topic, partition, 0)
@@ -221,7 +225,7 @@ def main():
     rng = random.Random(seed)
     data = tempfile.mkdtemp(prefix="millstream-kills-")
     broker = Broker(program, data)
-    admin = AdminClient({"bootstrap.servers": broker.address})
+    admin = AdminClient(quiet(broker.address))
     for created in admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in ("plain", "whole")]).values():
         created.result(PATIENCE)
     stop = threading.Event()

@@ -6,4 +6,4 @@ set -euo pipefail
 BOOTSTRAP="${BOOTSTRAP:-127.0.0.1:0}" NO_PROBE=1
 source "$(dirname "$0")/../lib.sh"
 need_python_clients
-exec "$PYTHON" "$(dirname "$0")/kills.py" "$MILLSTREAM" "${KILLS:-50}" 2>/dev/null
+exec "$PYTHON" "$(dirname "$0")/kills.py" "$MILLSTREAM" "${KILLS:-50}"

@@ -358,8 +358,8 @@ fn decode_classic(bytes: &[u8]) -> Result<Option<ClassicMetadata>, GroupRecordEr
     Ok(Some(ClassicMetadata { session_timeout_ms, protocols }))
 }
 
-fn encode_target(partitions: &Partitions) -> Vec<u8> {
-    let mut out = Writer::version_0();
+/// Writes partitions by topic; share groups have them in the same layout.
+pub(in crate::group) fn encode_partitions(out: &mut Writer, partitions: &Partitions) {
     out.compact_length(partitions.len());
     for (topic, partitions) in partitions {
         out.uuid(*topic);
@@ -367,6 +367,23 @@ fn encode_target(partitions: &Partitions) -> Vec<u8> {
         partitions.iter().for_each(|partition| out.i32(*partition));
         out.tags(&[]);
     }
+}
+
+/// Reads what [`encode_partitions`] writes.
+pub(in crate::group) fn decode_partitions(input: &mut Reader<'_>) -> Result<Partitions, GroupRecordError> {
+    let topics = input.compact_array("topics", |input| {
+        let topic = input.uuid("topic id")?;
+        let partitions = input.compact_array("partitions", |input| input.i32("partition"))?;
+        input.no_tags()?;
+        Ok((topic, partitions.into_iter().collect()))
+    })?;
+    Ok(topics.into_iter().collect())
+}
+
+/// The value of a target assignment; that of share groups is the same.
+pub(in crate::group) fn encode_target(partitions: &Partitions) -> Vec<u8> {
+    let mut out = Writer::version_0();
+    encode_partitions(&mut out, partitions);
     out.tags(&[]);
     out.0
 }
@@ -374,15 +391,10 @@ fn encode_target(partitions: &Partitions) -> Vec<u8> {
 fn decode_target(bytes: &[u8]) -> Result<Partitions, GroupRecordError> {
     let mut input = Reader { bytes };
     input.version_0("target assignment")?;
-    let partitions = input.compact_array("topics", |input| {
-        let topic = input.uuid("topic id")?;
-        let partitions = input.compact_array("partitions", |input| input.i32("partition"))?;
-        input.no_tags()?;
-        Ok((topic, partitions.into_iter().collect()))
-    })?;
+    let partitions = decode_partitions(&mut input)?;
     input.no_tags()?;
     input.end("target assignment value")?;
-    Ok(partitions.into_iter().collect())
+    Ok(partitions)
 }
 
 fn encode_current(current: &CurrentAssignment) -> Vec<u8> {

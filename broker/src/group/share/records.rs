@@ -8,7 +8,7 @@ use std::sync::Arc;
 use base::PartitionId;
 use uuid::Uuid;
 
-use crate::group::consumer::records::{GroupEpoch, Partitions};
+use crate::group::consumer::records::{GroupEpoch, Partitions, decode_partitions, encode_partitions, encode_target};
 use crate::group::layout::{GroupRecordError, Reader, Writer};
 use crate::group::target_epoch::TargetEpoch;
 
@@ -224,33 +224,6 @@ fn decode_group(bytes: &[u8]) -> Result<GroupEpoch, GroupRecordError> {
     read(bytes, "share group", |input| {
         Ok(GroupEpoch { epoch: input.i32("group epoch")?, metadata_hash: input.i64("metadata hash")? })
     })
-}
-
-fn encode_partitions(out: &mut Writer, partitions: &Partitions) {
-    out.compact_length(partitions.len());
-    for (topic, partitions) in partitions {
-        out.uuid(*topic);
-        out.compact_length(partitions.len());
-        partitions.iter().for_each(|partition| out.i32(*partition));
-        out.tags(&[]);
-    }
-}
-
-fn decode_partitions(input: &mut Reader<'_>) -> Result<Partitions, GroupRecordError> {
-    let topics = input.compact_array("topics", |input| {
-        let topic = input.uuid("topic id")?;
-        let partitions = input.compact_array("partitions", |input| input.i32("partition"))?;
-        input.no_tags()?;
-        Ok((topic, partitions.into_iter().collect()))
-    })?;
-    Ok(topics.into_iter().collect())
-}
-
-fn encode_target(partitions: &Partitions) -> Vec<u8> {
-    let mut out = Writer::version_0();
-    encode_partitions(&mut out, partitions);
-    out.tags(&[]);
-    out.0
 }
 
 fn decode_target(bytes: &[u8]) -> Result<Partitions, GroupRecordError> {
