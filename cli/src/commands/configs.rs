@@ -21,10 +21,13 @@ pub fn run(command: &ConfigsCommand) -> Result<(), Failure> {
 impl Resource {
     fn named(&self) -> Result<ConfigResource, Failure> {
         match (&self.topic, self.broker, &self.group) {
+            _ if self.broker_defaults => Ok(ConfigResource::BrokerDefaults),
             (Some(topic), ..) => Ok(ConfigResource::Topic(topic.clone())),
             (None, Some(broker), _) => Ok(ConfigResource::Broker(broker)),
             (None, None, Some(group)) => Ok(ConfigResource::Group(group.clone())),
-            (None, None, None) => Err(Failure::usage("whose settings?").hint("give --topic, --broker or --group")),
+            (None, None, None) => {
+                Err(Failure::usage("whose settings?").hint("give --topic, --broker, --broker-defaults or --group"))
+            }
         }
     }
 }
@@ -99,6 +102,7 @@ fn named(resource: &ConfigResource) -> String {
     match resource {
         ConfigResource::Topic(name) => format!("topic {name}"),
         ConfigResource::Broker(node) => format!("broker {node}"),
+        ConfigResource::BrokerDefaults => "the defaults of brokers".to_owned(),
         ConfigResource::Group(name) => format!("group {name}"),
     }
 }

@@ -22,7 +22,7 @@ pub enum ConfigsCommand {
 
 /// Whose settings.
 #[derive(Args)]
-#[command(group(ArgGroup::new("resource").required(true).args(["topic", "broker", "group"])))]
+#[command(group(ArgGroup::new("resource").required(true).args(["topic", "broker", "broker_defaults", "group"])))]
 pub struct Resource {
     /// A topic by name
     #[arg(long, value_name = "TOPIC")]
@@ -30,6 +30,9 @@ pub struct Resource {
     /// A broker by its node id
     #[arg(long, value_name = "ID")]
     pub broker: Option<i32>,
+    /// What all brokers have that set nothing of their own
+    #[arg(long)]
+    pub broker_defaults: bool,
     /// A group by name
     #[arg(long, value_name = "GROUP")]
     pub group: Option<String>,
@@ -37,6 +40,9 @@ pub struct Resource {
 
 /// `millstream configs describe`.
 #[derive(Args)]
+#[command(
+    override_usage = "millstream configs describe --topic|--broker|--broker-defaults|--group <WHOSE> [OPTIONS] --bootstrap <HOST:PORT>"
+)]
 pub struct DescribeConfigsOptions {
     /// Whose settings
     #[command(flatten)]
@@ -52,7 +58,7 @@ pub struct DescribeConfigsOptions {
 /// `millstream configs alter`.
 #[derive(Args)]
 #[command(
-    override_usage = "millstream configs alter --topic|--broker|--group <WHOSE> <CHANGE>... --bootstrap <HOST:PORT>",
+    override_usage = "millstream configs alter --topic|--broker|--broker-defaults|--group <WHOSE> <CHANGE>... --bootstrap <HOST:PORT>",
     group(ArgGroup::new("change").required(true).multiple(true).args(["settings", "delete", "append", "subtract"]))
 )]
 pub struct AlterConfigsOptions {

@@ -56,6 +56,11 @@ fn settings_are_shown_and_changed() {
         "{all}"
     );
     assert!(broker.ask(&["configs", "describe", "--broker", "1", "--all"]).contains("num.partitions"));
+    let defaults = ["--broker-defaults"];
+    let changed = broker.ask(&[&["configs", "alter", "--set", "log.retention.ms=8888"][..], &defaults].concat());
+    assert_eq!(changed, "changed 1 setting(s) of the defaults of brokers\n");
+    assert!(broker.ask(&[&["configs", "describe"][..], &defaults].concat()).contains("log.retention.ms  8888"));
+    broker.ask(&[&["configs", "alter", "--delete", "log.retention.ms"][..], &defaults].concat());
     assert_snapshot!(broker.refuses(&[
         &["configs", "describe"],
         &["configs", "describe", "--topic", "orders", "--group", "billing"],

@@ -17,6 +17,8 @@ pub enum ConfigResource {
     Topic(String),
     /// A broker, by node id.
     Broker(i32),
+    /// What all brokers have that set nothing of their own.
+    BrokerDefaults,
     /// A group, by id.
     Group(String),
 }
@@ -25,7 +27,7 @@ impl ConfigResource {
     fn kind(&self) -> i8 {
         match self {
             Self::Topic(_) => 2,
-            Self::Broker(_) => 4,
+            Self::Broker(_) | Self::BrokerDefaults => 4,
             Self::Group(_) => 32,
         }
     }
@@ -34,12 +36,14 @@ impl ConfigResource {
         match self {
             Self::Topic(name) | Self::Group(name) => name.clone(),
             Self::Broker(node) => node.to_string(),
+            Self::BrokerDefaults => String::new(),
         }
     }
 
     fn from_wire(kind: i8, name: &str) -> Option<Self> {
         match kind {
             2 => Some(Self::Topic(name.to_owned())),
+            4 if name.is_empty() => Some(Self::BrokerDefaults),
             4 => name.parse().ok().map(Self::Broker),
             32 => Some(Self::Group(name.to_owned())),
             _ => None,
@@ -50,6 +54,7 @@ impl ConfigResource {
         match self {
             Self::Topic(name) => format!("topic {name}"),
             Self::Broker(node) => format!("broker {node}"),
+            Self::BrokerDefaults => "the defaults of brokers".to_owned(),
             Self::Group(name) => format!("group {name}"),
         }
     }
