@@ -51,6 +51,8 @@ impl LogDirectory {
                 true
             }
             Ok(None) => false,
+            // Deleted meanwhile: a topic of that name may be there again and is not to suffer from it.
+            Err(_) if dirtiest.log.is_abandoned() => false,
             Err(error) => {
                 tracing::error!(%partition, %error, "cleaning failed; the partition is left alone until a restart");
                 self.uncleanable.lock().insert(partition);

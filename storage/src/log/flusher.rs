@@ -96,8 +96,7 @@ impl Flusher {
         };
         let mut step = FlushStep { partitions: jobs.len(), failed: 0 };
         for ((partition, job), outcome) in jobs.iter().zip(outcomes) {
-            step.failed += usize::from(outcome.is_err());
-            partition.complete_sync(job, outcome);
+            step.failed += usize::from(partition.complete_sync(job, outcome));
         }
         step
     }

@@ -146,6 +146,8 @@ pub struct PartitionLog {
     pub(super) queued: AtomicBool,
     failed: AtomicBool,
     failure: Mutex<Option<LogError>>,
+    /// Deleted, or reopened as another log: see [`PartitionLog::abandon`].
+    abandoned: AtomicBool,
     replicated_end: AtomicI64,
 }
 
@@ -209,6 +211,7 @@ impl PartitionLog {
             queued: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             failure: Mutex::new(None),
+            abandoned: AtomicBool::new(false),
             replicated_end: AtomicI64::new(i64::MAX),
         });
         log.advance(&mut log.view.write());
@@ -330,8 +333,12 @@ impl PartitionLog {
         self.failure.lock().clone()
     }
 
-    /// Refuses all changes from now on; gives back the error.
+    /// Refuses all changes from now on; gives back the error. What an abandoned log meets is no failure: its folder may be renamed or gone
+    /// while the flusher still has it in a queue or under way.
     pub(super) fn fail(&self, error: LogError) -> LogError {
+        if self.is_abandoned() {
+            return error;
+        }
         let mut failure = self.failure.lock();
         if failure.is_none() {
             tracing::error!(partition = %self.partition, %error, "log failed; it refuses appends until it is reopened");
@@ -451,14 +458,15 @@ impl PartitionLog {
         SyncJob { end, end_at, files, folders }
     }
 
-    /// Ends a sync: moves the offsets, or poisons the log.
-    pub(super) fn complete_sync(&self, job: &SyncJob, result: Result<(), LogError>) {
+    /// Ends a sync: moves the offsets, or poisons the log; whether it did that.
+    pub(super) fn complete_sync(&self, job: &SyncJob, result: Result<(), LogError>) -> bool {
         match result {
             Ok(()) => {
                 if self.failed.load(Ordering::SeqCst) {
                     // What the failed sync was to cover is in no later job: nothing can vouch for it any more, and who
                     // waits for it must learn that.
-                    return self.notify(true);
+                    self.notify(true);
+                    return false;
                 }
                 let advanced = {
                     let mut view = self.view.write();
@@ -470,10 +478,12 @@ impl PartitionLog {
                     self.advance(&mut view)
                 };
                 self.notify(advanced);
+                false
             }
             Err(error) => {
                 self.fail(error.at(&self.partition));
                 self.notify(true);
+                !self.is_abandoned()
             }
         }
     }
@@ -619,7 +629,12 @@ impl PartitionLog {
     /// Refuses appends from now on, without writing anything: the partition is deleted.
     pub(super) fn abandon(&self) {
         self.writer.lock().closed = true;
+        self.abandoned.store(true, Ordering::SeqCst);
         self.tail.clear();
+    }
+
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::SeqCst)
     }
 
     /// Folder of the partition.

@@ -282,6 +282,7 @@ impl LogDirectory {
             delay_ms = log.config().file_delete_delay_ms;
         }
         self.cleaner_offsets.lock().remove(partition);
+        self.uncleanable.lock().remove(partition);
         let id = Uuid::from_bytes(self.shared.rng.lock().uuid_bytes());
         let suffix = format!("-{}.{}-delete", partition.partition, id.simple());
         let topic = partition.topic.get(..partition.topic.len().min(255 - suffix.len())).unwrap_or("deleted");

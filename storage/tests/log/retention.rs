@@ -113,6 +113,25 @@ fn deleted_partition_is_gone_at_once_and_its_folder_later() {
 }
 
 #[test]
+fn partition_deleted_before_its_sync_fails_nothing() {
+    for durability in [Durability::Process, Durability::Power] {
+        let machine = Machine::new(durability);
+        let directory = machine.open();
+        let log = machine.partition(&directory);
+        fill(&machine, &log, 3);
+        assert!(directory.flusher().has_work());
+        assert!(directory.delete_partition(&partition(), machine.clock.now()).unwrap());
+        assert_eq!(directory.flusher().step().failed, 0);
+        assert_eq!(directory.failure(), None);
+        assert_eq!(log.failure(), None);
+        let again = machine.partition(&directory);
+        fill(&machine, &again, 3);
+        directory.flusher().step();
+        assert_eq!(again.offsets().high_watermark, 3);
+    }
+}
+
+#[test]
 fn silent_producers_are_forgotten() {
     let machine = Machine::new(Durability::Process);
     let directory = machine.open();
