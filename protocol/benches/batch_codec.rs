@@ -5,8 +5,8 @@ use std::hint::black_box;
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use protocol::record::{
-    BatchBuilder, BuilderOptions, Compression, Headers, HeadersRef, RecordBatch, batches, crc_of, murmur2,
-    patch_for_append,
+    BatchBuilder, BuilderOptions, Compression, DEFAULT_DECOMPRESSED_LIMIT, Headers, HeadersRef, ProduceRules,
+    RecordBatch, TimestampRule, batches, crc_of, murmur2, patch_for_append, validate_for_produce,
 };
 
 const RECORDS: u64 = 1000;
@@ -39,6 +39,42 @@ fn batch_of(codec: Compression, values: &[Vec<u8>], headers: &Headers) -> Bytes 
     let mut builder = BatchBuilder::new(codec, BuilderOptions::default());
     fill(&mut builder, values, headers);
     builder.build().expect("batch")
+}
+
+/// What a broker does with each batch that the reference's performance tool sends: records of 100 random capital letters
+/// without a key, as many as its batches hold.
+fn validation(criterion: &mut Criterion) {
+    const IN_A_BATCH: u64 = 500;
+    let mut state = 1u64;
+    let mut letter = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        b'A' + ((state >> 33) % 26) as u8
+    };
+    let values: Vec<Vec<u8>> = (0..IN_A_BATCH).map(|_| (0..100).map(|_| letter()).collect()).collect();
+    let rules = ProduceRules {
+        max_message_bytes: 1 << 20,
+        compacted: false,
+        timestamps: TimestampRule::CreateTime {
+            now: 1_700_000_000_000,
+            before_max_ms: i64::MAX,
+            after_max_ms: 3_600_000,
+        },
+        compression: None,
+        decompressed_limit: DEFAULT_DECOMPRESSED_LIMIT,
+    };
+    let mut group = criterion.benchmark_group("validate");
+    group.throughput(Throughput::Elements(IN_A_BATCH));
+    for codec in Compression::ALL {
+        let mut builder = BatchBuilder::new(codec, BuilderOptions::default());
+        for value in &values {
+            builder.append(1_700_000_000_000, None, Some(value), HeadersRef::EMPTY).expect("room");
+        }
+        let bytes = builder.build().expect("batch");
+        group.bench_function(BenchmarkId::new("for produce", codec), |bencher| {
+            bencher.iter(|| validate_for_produce(black_box(&bytes), &rules).expect("valid"));
+        });
+    }
+    group.finish();
 }
 
 fn benches(criterion: &mut Criterion) {
@@ -115,6 +151,8 @@ fn benches(criterion: &mut Criterion) {
         });
     }
     group.finish();
+
+    validation(criterion);
 
     let bytes = batch_of(Compression::None, &values, &no_headers);
     let mut group = criterion.benchmark_group("batch");

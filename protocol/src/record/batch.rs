@@ -5,8 +5,9 @@ use crc_fast::CrcAlgorithm;
 
 use base::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
 
+use super::decompression::with_decompressed;
 use super::validate::increment_sequence;
-use super::{Compression, DEFAULT_DECOMPRESSED_LIMIT, RecordError, Records, decompress};
+use super::{Compression, DEFAULT_DECOMPRESSED_LIMIT, RecordError, Records, Slots, decompress};
 
 /// Bytes of a batch before its records.
 pub const HEADER_SIZE: usize = 61;
@@ -325,6 +326,25 @@ impl RecordBatch {
             codec => decompress(codec, &self.bytes[HEADER_SIZE..], limit.min(u32::MAX as usize - 1))?.into(),
         };
         Ok(Records::new(body, &self.header))
+    }
+
+    /// Hands the records to `look`, as slots, decompressed if need be into memory that is used again afterwards: for
+    /// whoever goes through them once and keeps nothing.
+    ///
+    /// # Errors
+    /// As [`RecordBatch::records_within`].
+    pub fn with_slots<T>(&self, limit: usize, look: impl FnOnce(Slots<'_>) -> T) -> Result<T, RecordError> {
+        if self.header.record_count < 0 {
+            return Err(RecordError::corrupt("record count", self.header.record_count));
+        }
+        let stored = &self.bytes[HEADER_SIZE..];
+        match self.header.attributes.codec()? {
+            Compression::None => Ok(look(Slots::new(stored, &self.header))),
+            codec => {
+                let limit = limit.min(u32::MAX as usize - 1);
+                with_decompressed(codec, stored, limit, |body| look(Slots::new(body, &self.header)))
+            }
+        }
     }
 }
 

@@ -31,8 +31,10 @@ mod batch;
 mod builder;
 mod compression;
 mod control;
+mod decompression;
 mod error;
 mod headers;
+mod lz4_frame;
 mod partition;
 mod records;
 mod validate;
@@ -43,12 +45,13 @@ pub use batch::{
     patch_for_append,
 };
 pub use builder::{BatchBuilder, BuilderOptions, record_size};
-pub use compression::{Compression, DEFAULT_DECOMPRESSED_LIMIT, compress, decompress};
+pub use compression::{Compression, compress};
 pub use control::{Control, ControlType, EndTransactionMarker, control_marker, parse_control};
+pub use decompression::{DEFAULT_DECOMPRESSED_LIMIT, decompress};
 pub use error::RecordError;
 pub use headers::{Header, HeaderView, Headers, HeadersIter, HeadersRef, HeadersView};
 pub use partition::{murmur2, partition_for_key};
-pub use records::{RecordSlot, RecordView, Records, RecordsIter, Span};
+pub use records::{RecordSlot, RecordView, Records, RecordsIter, Slots, Span};
 pub use validate::{
     ProduceRules, Rejection, TimestampRule, Validated, increment_sequence, rebuild, validate_for_produce,
 };

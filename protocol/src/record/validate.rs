@@ -8,7 +8,7 @@ use bytes::Bytes;
 use base::{Sequence, Timestamp};
 
 use super::{
-    BatchBuilder, BatchHeader, BuilderOptions, Compression, HEADER_SIZE, RecordBatch, RecordError, RecordView,
+    BatchBuilder, BatchHeader, BuilderOptions, Compression, HEADER_SIZE, RecordBatch, RecordError, RecordSlot,
     TimePatch, TimestampType,
 };
 use crate::api::ErrorCode;
@@ -191,49 +191,74 @@ struct Walked {
 
 /// Goes through all records once. Every record at fault is named; the code is that of the first.
 fn walk_records(batch: &RecordBatch, rules: &ProduceRules) -> Result<Walked, Rejection> {
-    let records = batch.records_within(rules.decompressed_limit)?;
-    let mut walked = Walked { max_timestamp: -1, offsets_are_dense: true };
-    let mut first_error = None;
-    let mut record_errors = Vec::new();
-    for (index, record) in records.iter().enumerate() {
-        let record = record?;
-        let index = index as i32;
-        walked.offsets_are_dense &= record.offset == i64::from(index);
-        walked.max_timestamp = walked.max_timestamp.max(record.timestamp);
-        if let Some((code, message)) = fault_of(&record, index, rules) {
-            first_error.get_or_insert(code);
-            record_errors.push((index, message));
+    batch.with_slots(rules.decompressed_limit, |slots| {
+        let accepted = Accepted::by(rules);
+        let mut walked = Walked { max_timestamp: -1, offsets_are_dense: true };
+        let mut first_error = None;
+        let mut record_errors = Vec::new();
+        for (slot, index) in slots.zip(0..) {
+            let slot = slot?;
+            walked.offsets_are_dense &= slot.offset == i64::from(index);
+            walked.max_timestamp = walked.max_timestamp.max(slot.timestamp);
+            if accepted.refuses(&slot) {
+                let (code, message) = accepted.fault_of(&slot, index);
+                first_error.get_or_insert(code);
+                record_errors.push((index, message));
+            }
         }
-    }
-    match first_error {
-        None => Ok(walked),
-        Some(code) => {
-            let message = match code {
-                ErrorCode::InvalidTimestamp => "One or more records have been rejected due to invalid timestamp",
-                _ => "One or more records have been rejected",
-            };
-            Err(Rejection { code, message: message.into(), record_errors })
+        match first_error {
+            None => Ok(walked),
+            Some(code) => {
+                let message = match code {
+                    ErrorCode::InvalidTimestamp => "One or more records have been rejected due to invalid timestamp",
+                    _ => "One or more records have been rejected",
+                };
+                Err(Rejection { code, message: message.into(), record_errors })
+            }
         }
-    }
+    })?
 }
 
-fn fault_of(record: &RecordView<'_>, index: i32, rules: &ProduceRules) -> Option<(ErrorCode, String)> {
-    if rules.compacted && record.key.is_none() {
-        return Some((ErrorCode::InvalidRecord, "Compacted topic cannot accept message without key".into()));
+/// What the topic demands of each record.
+struct Accepted {
+    needs_key: bool,
+    earliest: Timestamp,
+    latest: Timestamp,
+}
+
+impl Accepted {
+    fn by(rules: &ProduceRules) -> Self {
+        let (earliest, latest) = match rules.timestamps {
+            TimestampRule::CreateTime { now, before_max_ms, after_max_ms } => {
+                (now.saturating_sub(before_max_ms), now.saturating_add(after_max_ms))
+            }
+            TimestampRule::LogAppendTime { .. } => (Timestamp::MIN, Timestamp::MAX),
+        };
+        Self { needs_key: rules.compacted, earliest, latest }
     }
-    let TimestampRule::CreateTime { now, before_max_ms, after_max_ms } = rules.timestamps else { return None };
-    let timestamp = record.timestamp;
-    if timestamp == -1 {
-        return None;
+
+    #[inline(always)]
+    fn refuses(&self, record: &RecordSlot) -> bool {
+        self.needs_key && record.key.is_null() || self.refuses_time(record.timestamp)
     }
-    let (earliest, latest) = (now.saturating_sub(before_max_ms), now.saturating_add(after_max_ms));
-    (timestamp < earliest || timestamp > latest).then(|| {
+
+    /// -1 says that there is no timestamp.
+    #[inline(always)]
+    fn refuses_time(&self, timestamp: Timestamp) -> bool {
+        (timestamp < self.earliest || timestamp > self.latest) && timestamp != -1
+    }
+
+    #[cold]
+    fn fault_of(&self, record: &RecordSlot, index: i32) -> (ErrorCode, String) {
+        if self.needs_key && record.key.is_null() {
+            return (ErrorCode::InvalidRecord, "Compacted topic cannot accept message without key".into());
+        }
         let message = format!(
-            "Timestamp {timestamp} of message with offset {index} is out of range. The timestamp should be within \
-             [{earliest}, {latest}]"
+            "Timestamp {} of message with offset {index} is out of range. The timestamp should be within [{}, {}]",
+            record.timestamp, self.earliest, self.latest
         );
         (ErrorCode::InvalidTimestamp, message)
-    })
+    }
 }
 
 /// The same records in a new batch with another codec and offsets without gaps, everything else as in the header: one
