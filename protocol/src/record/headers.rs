@@ -105,14 +105,13 @@ impl<'a> IntoIterator for &'a Headers {
 ///
 /// Runs once per record while iterating; a record without headers costs one comparison.
 #[inline(always)]
-pub(super) fn check_headers(bytes: &[u8], position: usize) -> Result<(), RecordError> {
-    if bytes.get(position) == Some(&0) && position + 1 == bytes.len() {
-        return Ok(());
-    }
-    check_some_headers(bytes, position)
+pub(super) fn headers_are_well_formed(bytes: &[u8], position: usize) -> bool {
+    bytes.get(position) == Some(&0) && position + 1 == bytes.len() || check_headers(bytes, position).is_ok()
 }
 
-fn check_some_headers(bytes: &[u8], mut position: usize) -> Result<(), RecordError> {
+/// As [`headers_are_well_formed`], with the reason if they are not.
+#[inline(never)]
+pub(super) fn check_headers(bytes: &[u8], mut position: usize) -> Result<(), RecordError> {
     const WHAT: &str = "record headers";
     let count = read_varint(bytes, &mut position).ok_or(RecordError::truncated(WHAT))?;
     if count < 0 {

@@ -128,3 +128,92 @@ fn read_any_frame(input: &[u8], limit: usize, buffer: &mut Buffer) -> Result<usi
         length = end;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn framed(info: FrameInfo, bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
+        encoder.write_all(bytes).expect("memory");
+        encoder.finish().expect("memory")
+    }
+
+    fn read(
+        by: fn(&[u8], usize, &mut Buffer) -> Result<usize, RecordError>,
+        frame: &[u8],
+        limit: usize,
+    ) -> Option<Vec<u8>> {
+        let mut buffer = Buffer::default();
+        let length = by(frame, limit, &mut buffer).ok()?;
+        Some(buffer.up_to(length)[..length].to_vec())
+    }
+
+    /// Letters with repetitions, longer than the largest block.
+    fn text(length: usize) -> Vec<u8> {
+        (0..length).map(|at| b'a' + ((at * at) >> 7) as u8 % 26).collect()
+    }
+
+    #[test]
+    fn all_kinds_of_frames_are_read() {
+        for length in [0, 1, 1000, 64 << 10, (64 << 10) + 1, 300_000, 5 << 20] {
+            let bytes = text(length);
+            for size in [BlockSize::Max64KB, BlockSize::Max256KB, BlockSize::Max1MB, BlockSize::Max4MB] {
+                for mode in [BlockMode::Independent, BlockMode::Linked] {
+                    for (block_sums, content_sum, content_size) in [
+                        (false, false, None),
+                        (true, false, None),
+                        (false, true, None),
+                        (false, false, Some(length as u64)),
+                    ] {
+                        let info = FrameInfo::new()
+                            .block_size(size)
+                            .block_mode(mode)
+                            .block_checksums(block_sums)
+                            .content_checksum(content_sum)
+                            .content_size(content_size);
+                        let plain = mode == BlockMode::Independent && !block_sums && !content_sum;
+                        let frame = framed(info, &bytes);
+                        assert_eq!(plain_frame(&frame).is_some(), plain);
+                        assert!(read(decompress, &frame, length) == Some(bytes.clone()), "{length} {size:?} {mode:?}");
+                        let cut = read(decompress, &frame[..frame.len() - 1], length);
+                        assert!(!plain || cut.is_none(), "{length} {size:?} {mode:?}");
+                        if length > 0 {
+                            let too_large = decompress(&frame, length - 1, &mut Buffer::default());
+                            assert!(matches!(too_large, Err(RecordError::TooLarge { .. })), "{too_large:?}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_that_holds_less_than_it_says_is_refused() {
+        let mut frame = framed(FrameInfo::new().content_size(Some(10)), b"0123456789");
+        assert_eq!(read(decompress, &frame, 100).as_deref(), Some(b"0123456789".as_slice()));
+        frame[6] = 11;
+        frame[14] = (twox_hash::XxHash32::oneshot(0, &frame[4..14]) >> 8) as u8;
+        assert!(matches!(decompress(&frame, 100, &mut Buffer::default()), Err(RecordError::BadCompression { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn changed_frames_are_read_as_the_library_reads_them(
+            length in 0..2000_usize,
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        ) {
+            let mut frame = framed(FrameInfo::new().block_size(BlockSize::Max64KB), &text(length));
+            for (at, byte) in changes {
+                let at = at.index(frame.len());
+                frame[at] = byte;
+            }
+            prop_assert_eq!(read(decompress, &frame, 1 << 20), read(read_any_frame, &frame, 1 << 20));
+        }
+    }
+}

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use base::{Offset, Timestamp};
 
 use super::batch::BatchHeader;
-use super::headers::{HeadersView, check_headers};
+use super::headers::{HeadersView, check_headers, headers_are_well_formed};
 use super::varint::{read_varint, read_varlong};
 use super::{RecordError, TimestampType};
 
@@ -123,6 +123,16 @@ struct Cursor {
     append_time: Option<Timestamp>,
 }
 
+/// The part of a record at which reading it ended.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Length,
+    Record,
+    Key,
+    Value,
+    Headers { at: usize },
+}
+
 impl Cursor {
     fn new(header: &BatchHeader) -> Self {
         let append_time = match header.attributes.timestamp_type() {
@@ -138,39 +148,37 @@ impl Cursor {
         }
     }
 
-    /// Reads the record at the cursor and moves behind it. Once per record: about ten compares and no allocation.
+    /// Reads the record at the cursor and moves behind it. Once per record: about ten compares and no allocation; what
+    /// is wrong is put in words elsewhere, so that the way of a good record keeps its registers.
     #[inline(always)]
     fn next(&mut self, body: &[u8]) -> Option<Result<RecordSlot, RecordError>> {
         if self.left <= 0 {
             return self.finish(body);
         }
-        self.left -= 1;
-        let slot = self.read(body);
-        if slot.is_err() {
-            self.stop(body);
+        match self.read(body) {
+            Ok(slot) => {
+                self.left -= 1;
+                Some(Ok(slot))
+            }
+            Err(fault) => Some(Err(self.fail(body, fault))),
         }
-        Some(slot)
     }
 
     #[inline(always)]
-    fn read(&mut self, body: &[u8]) -> Result<RecordSlot, RecordError> {
-        const WHAT: &str = "record";
+    fn read(&mut self, body: &[u8]) -> Result<RecordSlot, Fault> {
         let mut at = self.position;
-        let length = read_varint(body, &mut at).ok_or(RecordError::truncated(WHAT))?;
-        let end = usize::try_from(length).ok().and_then(|length| at.checked_add(length));
-        let Some(record) = end.and_then(|end| body.get(..end)) else {
-            return Err(if length < 0 {
-                RecordError::corrupt("record length", length)
-            } else {
-                RecordError::truncated(WHAT)
-            });
-        };
-        at += 1; // attributes, unused
-        let timestamp_delta = read_varlong(record, &mut at).ok_or(RecordError::truncated(WHAT))?;
-        let offset_delta = read_varint(record, &mut at).ok_or(RecordError::truncated(WHAT))?;
-        let key = read_span(record, &mut at).ok_or(RecordError::truncated("record key"))?;
-        let value = read_span(record, &mut at).ok_or(RecordError::truncated("record value"))?;
-        check_headers(record, at)?;
+        let length = read_varint(body, &mut at).ok_or(Fault::Length)?;
+        let length = usize::try_from(length).map_err(|_| Fault::Length)?;
+        // No overflow: a length is below 2^31, a body shorter than 4 GiB.
+        let record = body.get(..at.wrapping_add(length)).ok_or(Fault::Length)?;
+        at = at.wrapping_add(1); // attributes, unused
+        let timestamp_delta = read_varlong(record, &mut at).ok_or(Fault::Record)?;
+        let offset_delta = read_varint(record, &mut at).ok_or(Fault::Record)?;
+        let key = read_span(record, &mut at).ok_or(Fault::Key)?;
+        let value = read_span(record, &mut at).ok_or(Fault::Value)?;
+        if !headers_are_well_formed(record, at) {
+            return Err(Fault::Headers { at });
+        }
         self.position = record.len();
         Ok(RecordSlot {
             offset: self.base_offset.wrapping_add(i64::from(offset_delta)),
@@ -182,6 +190,26 @@ impl Cursor {
             value,
             headers: Span::new(at, record.len()),
         })
+    }
+
+    /// What is wrong with the record at the cursor; nothing follows it.
+    #[cold]
+    #[inline(never)]
+    fn fail(&mut self, body: &[u8], fault: Fault) -> RecordError {
+        let mut at = self.position;
+        let length = read_varint(body, &mut at);
+        let end = at.saturating_add(usize::try_from(length.unwrap_or(0)).unwrap_or(0)).min(body.len());
+        self.stop(body);
+        match (fault, length) {
+            (Fault::Length, Some(length)) if length < 0 => RecordError::corrupt("record length", length),
+            (Fault::Length | Fault::Record, _) => RecordError::truncated("record"),
+            (Fault::Key, _) => RecordError::truncated("record key"),
+            (Fault::Value, _) => RecordError::truncated("record value"),
+            (Fault::Headers { at }, _) => match check_headers(&body[..end], at) {
+                Err(error) => error,
+                Ok(()) => RecordError::truncated("record headers"),
+            },
+        }
     }
 
     /// All records were read: nothing may follow.
