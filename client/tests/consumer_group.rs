@@ -87,6 +87,32 @@ fn a_cooperative_group_gives_up_only_what_moves() {
 }
 
 #[test]
+fn a_member_that_subscribes_again_while_it_leaves_reads_on() {
+    for assignor in [false, true] {
+        let make = || -> Box<dyn Assignor> {
+            if assignor { Box::new(CooperativeStickyAssignor::default()) } else { Box::new(RangeAssignor) }
+        };
+        let cluster = Cluster::new();
+        cluster.topic("t", 1);
+        let mut one = cluster.consumer(1, config());
+        one.subscribe(topics(), vec![make()]).unwrap();
+        run(&cluster, &mut [&mut one], 0);
+        one.unsubscribe();
+        settle(&cluster, &mut [&mut one]);
+        assert_eq!(one.take_events(), [ConsumerEvent::Revoked(vec![tp(0)])]);
+        // The owner has not let go of the partition yet.
+        one.subscribe(topics(), vec![make()]).unwrap();
+        settle(&cluster, &mut [&mut one]);
+        assert_eq!(one.take_events(), []);
+        one.revocation_done();
+        cluster.append("t", 0, &["a"]);
+        let events = run(&cluster, &mut [&mut one], 4_000);
+        assert_eq!(events[0], ["Assigned([t-0])"]);
+        assert_eq!(take(&mut one), ["t-0: a"]);
+    }
+}
+
+#[test]
 fn the_core_does_not_rejoin_before_the_revocation_is_acknowledged() {
     let cluster = Cluster::new();
     cluster.topic("t", 2);

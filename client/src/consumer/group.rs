@@ -35,13 +35,36 @@ use self::session::{Sign, leave_request};
 
 enum State {
     Idle,
-    Preparing { acknowledged: Acknowledged, giving_up: Vec<TopicPartition>, committing: bool },
-    Joining { call: Option<Call> },
-    Assigning { members: GroupSubscription, index: usize, asked_at_version: u64 },
-    Syncing { call: Option<Call>, assignments: Vec<(String, Bytes)> },
-    Completing { assignment: Assignment, acknowledged: Acknowledged, giving_up: Vec<TopicPartition> },
+    Preparing {
+        acknowledged: Acknowledged,
+        giving_up: Vec<TopicPartition>,
+        committing: bool,
+    },
+    Joining {
+        call: Option<Call>,
+    },
+    Assigning {
+        members: GroupSubscription,
+        index: usize,
+        asked_at_version: u64,
+    },
+    Syncing {
+        call: Option<Call>,
+        assignments: Vec<(String, Bytes)>,
+    },
+    Completing {
+        assignment: Assignment,
+        acknowledged: Acknowledged,
+        giving_up: Vec<TopicPartition>,
+    },
     Stable,
-    Leaving { acknowledged: Acknowledged, committing: bool, call: Option<Call>, deadline: Option<i64> },
+    Leaving {
+        acknowledged: Acknowledged,
+        giving_up: Vec<TopicPartition>,
+        committing: bool,
+        call: Option<Call>,
+        deadline: Option<i64>,
+    },
     Left,
 }
 
@@ -175,6 +198,23 @@ impl Group {
         }
     }
 
+    /// Subscribed again before the old membership was over: it goes on, but what the owner was told to give up is given
+    /// up first.
+    fn stay(&mut self) {
+        self.state = match std::mem::replace(&mut self.state, State::Idle) {
+            State::Left | State::Leaving { acknowledged: Acknowledged::Unasked, .. } => State::Stable,
+            State::Leaving { acknowledged, giving_up, call, .. } => {
+                if call.is_some() {
+                    // The coordinator is told already: what joins is a new member.
+                    self.member.generation = -1;
+                    self.member.member_id.clear();
+                }
+                State::Preparing { acknowledged, giving_up, committing: true }
+            }
+            state => state,
+        };
+    }
+
     fn prepare(&mut self) {
         self.state = State::Preparing { acknowledged: Acknowledged::Unasked, giving_up: Vec::new(), committing: false };
     }
@@ -188,13 +228,16 @@ impl Group {
         if *acknowledged == Acknowledged::Unasked {
             let owned = context.partitions.names();
             let any = !owned.is_empty();
-            *giving_up = match self.protocol {
-                _ if self.lost => owned,
-                RebalanceProtocol::Eager => owned,
-                RebalanceProtocol::Cooperative => {
-                    owned.into_iter().filter(|name| !self.topics.contains(&name.topic)).collect()
-                }
-            };
+            // What is held for its last commit is given up, even if it is wanted again meanwhile.
+            if !*committing || self.lost {
+                *giving_up = match self.protocol {
+                    _ if self.lost => owned,
+                    RebalanceProtocol::Eager => owned,
+                    RebalanceProtocol::Cooperative => {
+                        owned.into_iter().filter(|name| !self.topics.contains(&name.topic)).collect()
+                    }
+                };
+            }
             if !self.lost && context.config.enable_auto_commit && any {
                 if !*committing {
                     *committing = true;
@@ -276,7 +319,7 @@ impl Group {
     }
 
     fn leaving(&mut self, context: &mut Context<'_>, lane: &Lane, commits_idle: bool) -> (Step, Wish) {
-        let State::Leaving { acknowledged, committing, call, deadline } = &mut self.state else {
+        let State::Leaving { acknowledged, giving_up, committing, call, deadline } = &mut self.state else {
             return (Step::IDLE, Wish::default());
         };
         let mut wish = Wish::default();
@@ -296,12 +339,13 @@ impl Group {
                 }
             }
             *acknowledged = announce(context, &owned, self.lost);
+            *giving_up = owned;
         }
         // What the owner committed while it acknowledged goes out before the member leaves.
         if *acknowledged == Acknowledged::Waiting || (!commits_idle && !late) {
             return (if late { Step::IDLE } else { Step::at(deadline) }, wish);
         }
-        for name in context.partitions.names() {
+        for name in giving_up.drain(..) {
             context.partitions.remove(&name);
         }
         self.session.end();
@@ -390,10 +434,7 @@ impl Membership for Group {
         (self.topics, self.wanted) = (topics, wanted);
         self.metadata_seen = 0;
         self.fatal = false;
-        if matches!(self.state, State::Leaving { .. } | State::Left) {
-            // Subscribed again before the old membership was over: it goes on.
-            self.state = State::Stable;
-        }
+        self.stay();
         self.request_rejoin("the subscription changed");
         Ok(())
     }
@@ -419,8 +460,13 @@ impl Membership for Group {
 
     fn leave(&mut self) {
         if !matches!(self.state, State::Leaving { .. } | State::Left) {
-            self.state =
-                State::Leaving { acknowledged: Acknowledged::Unasked, committing: false, call: None, deadline: None };
+            self.state = State::Leaving {
+                acknowledged: Acknowledged::Unasked,
+                giving_up: Vec::new(),
+                committing: false,
+                call: None,
+                deadline: None,
+            };
         }
     }
 
