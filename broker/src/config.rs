@@ -94,21 +94,29 @@ pub struct BrokerConfig {
 }
 
 impl BrokerConfig {
-    /// A broker inside an application: Kafka's defaults but for waits and sizes that only a cluster needs
-    /// (`group.initial.rebalance.delay.ms=0`, `offsets.topic.num.partitions=4`).
+    /// A broker inside an application: as [`BrokerConfig::standalone`], and its clients, which are of the same process, may
+    /// have sessions as short as they like (`group.min.session.timeout.ms=10`).
     pub fn embedded(data_dir: impl Into<PathBuf>) -> Self {
-        let data_dir: PathBuf = data_dir.into();
+        Self::single_node(data_dir.into(), &[("group.min.session.timeout.ms", "10")])
+    }
+
+    /// A broker for clients of any kind: Kafka's defaults but for waits and sizes that only a cluster needs
+    /// (`group.initial.rebalance.delay.ms=0`, `offsets.topic.num.partitions=4`).
+    pub fn standalone(data_dir: impl Into<PathBuf>) -> Self {
+        Self::single_node(data_dir.into(), &[])
+    }
+
+    fn single_node(data_dir: PathBuf, more: &[(&str, &str)]) -> Self {
         let defaults = [
-            ("node.id", "1".to_owned()),
-            ("group.initial.rebalance.delay.ms", "0".to_owned()),
-            ("group.streams.initial.rebalance.delay.ms", "0".to_owned()),
-            ("group.min.session.timeout.ms", "10".to_owned()),
-            ("offsets.topic.num.partitions", "4".to_owned()),
-            ("share.coordinator.state.topic.num.partitions", "4".to_owned()),
-            ("transaction.state.log.num.partitions", "4".to_owned()),
+            ("node.id", "1"),
+            ("group.initial.rebalance.delay.ms", "0"),
+            ("group.streams.initial.rebalance.delay.ms", "0"),
+            ("offsets.topic.num.partitions", "4"),
+            ("share.coordinator.state.topic.num.partitions", "4"),
+            ("transaction.state.log.num.partitions", "4"),
         ];
         let mut explicit: BTreeMap<String, String> =
-            defaults.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+            defaults.iter().chain(more).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         explicit.insert("log.dirs".to_owned(), data_dir.to_string_lossy().into_owned());
         match Self::from_explicit(explicit) {
             Ok(mut config) => {
@@ -334,10 +342,11 @@ fn check(key: &str, value: &str) -> Result<(), BrokerError> {
 pub(crate) fn value_fits(kind: ConfigType, value: &str) -> bool {
     match kind {
         ConfigType::Boolean => value.eq_ignore_ascii_case("true") || value.eq_ignore_ascii_case("false"),
+        ConfigType::Short => value.parse::<i16>().is_ok(),
         ConfigType::Int => value.parse::<i32>().is_ok(),
         ConfigType::Long => value.parse::<i64>().is_ok(),
         ConfigType::Double => value.parse::<f64>().is_ok(),
-        ConfigType::String | ConfigType::List => true,
+        ConfigType::String | ConfigType::List | ConfigType::Class | ConfigType::Password => true,
     }
 }
 

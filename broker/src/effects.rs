@@ -9,6 +9,7 @@ use crate::properties::PROPERTIES;
 
 /// Properties that are read, besides those that give topics their defaults ([`TOPIC_DEFAULTS`]). Sorted.
 pub const WITH_EFFECT: &[&str] = &[
+    "advertised.listeners",
     "authorizer.class.name",
     "auto.create.topics.enable",
     "broker.id",
@@ -68,6 +69,7 @@ pub const WITH_EFFECT: &[&str] = &[
     "group.streams.min.session.timeout.ms",
     "group.streams.num.standby.replicas",
     "group.streams.session.timeout.ms",
+    "listeners",
     "log.cleaner.backoff.ms",
     "log.cleaner.dedupe.buffer.size",
     "log.cleaner.enable",
@@ -119,6 +121,42 @@ pub const REFUSED: &[&str] = &[
     "create.topic.policy.class.name",
     "sasl.enabled.mechanisms",
     "security.inter.broker.protocol",
+];
+
+/// Properties that Kafka lets be changed while it runs and that do nothing here, so that tools which set them go on. They are
+/// kept and shown, and a warning says that they have no effect. Sorted.
+pub const DYNAMIC_WITHOUT_EFFECT: &[&str] = &[
+    "background.threads",
+    "follower.fetch.last.tiered.offset.enable",
+    "group.coordinator.cached.buffer.max.bytes",
+    "log.cleaner.io.buffer.load.factor",
+    "log.cleaner.io.buffer.size",
+    "log.cleaner.io.max.bytes.per.second",
+    "log.cleaner.threads",
+    "metric.reporters",
+    "num.io.threads",
+    "num.recovery.threads.per.data.dir",
+    "num.replica.fetchers",
+    "remote.fetch.max.wait.ms",
+    "remote.list.offsets.request.timeout.ms",
+    "remote.log.index.file.cache.total.size.bytes",
+    "remote.log.manager.copier.thread.pool.size",
+    "remote.log.manager.copy.max.bytes.per.second",
+    "remote.log.manager.expiration.thread.pool.size",
+    "remote.log.manager.fetch.max.bytes.per.second",
+    "remote.log.manager.follower.thread.pool.size",
+    "remote.log.reader.threads",
+    "sasl.kerberos.kinit.cmd",
+    "sasl.kerberos.min.time.before.relogin",
+    "sasl.kerberos.principal.to.local.rules",
+    "sasl.kerberos.service.name",
+    "sasl.kerberos.ticket.renew.jitter",
+    "sasl.kerberos.ticket.renew.window.factor",
+    "sasl.login.refresh.buffer.seconds",
+    "sasl.login.refresh.min.period.seconds",
+    "sasl.login.refresh.window.factor",
+    "sasl.login.refresh.window.jitter",
+    "share.coordinator.cached.buffer.max.bytes",
 ];
 
 /// Refuses settings that count on what is not there.
@@ -182,7 +220,7 @@ mod tests {
 
     #[test]
     fn lists_are_sorted_and_name_known_properties() {
-        for list in [WITH_EFFECT, REFUSED] {
+        for list in [WITH_EFFECT, REFUSED, DYNAMIC_WITHOUT_EFFECT] {
             assert!(list.windows(2).all(|pair| pair[0] < pair[1]));
             for name in list {
                 assert!(PROPERTIES.iter().any(|(known, ..)| known == name), "{name}");

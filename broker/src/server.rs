@@ -86,18 +86,29 @@ pub fn listen(broker: &Broker, address: &str, advertised: Option<(&str, u16)>) -
 }
 
 impl BoundAddress {
+    /// Host and port that clients are told to come to: `advertised`, or what is listened on, with the real port if 0 was asked
+    /// for.
+    ///
+    /// # Errors
+    /// The system does not say where it listens.
+    pub fn endpoint(&self, advertised: Option<(&str, u16)>) -> Result<(String, u16), BrokerError> {
+        let local = self.socket.local_addr().map_err(|error| refused(&self.address, &error))?;
+        Ok(match advertised {
+            Some((host, port)) => (host.to_owned(), port),
+            None => (listened_host(&self.address, local), local.port()),
+        })
+    }
+
     /// Serves `broker` there. Clients are told to come to `advertised`, or to the host and port listened on.
     ///
     /// # Errors
     /// The system refuses the threads, or to wait for connections.
     pub fn serve(self, broker: &Broker, advertised: Option<(&str, u16)>) -> Result<Listener, BrokerError> {
+        let (host, port) = self.endpoint(advertised)?;
+        let endpoint = Endpoint { host: host.into(), port };
         let Self { address, socket } = self;
         let refused = |error: io::Error| refused(&address, &error);
         let local = socket.local_addr().map_err(refused)?;
-        let endpoint = match advertised {
-            Some((host, port)) => Endpoint { host: host.into(), port },
-            None => Endpoint { host: listened_host(&address, local).into(), port: local.port() },
-        };
         let state = Arc::clone(broker.state());
         let configured = state.config.explicit.contains_key("num.network.threads");
         let threads = if configured { state.config.num_network_threads.max(1) as usize } else { WORKER_THREADS };

@@ -112,6 +112,37 @@ fn the_brokers_settings_can_be_read_and_the_dynamic_ones_changed() {
 }
 
 #[test]
+fn kafkas_dynamic_properties_that_do_nothing_here_can_be_set_and_are_shown() {
+    on_each_target(&[], |peer| {
+        let relogin = "sasl.kerberos.min.time.before.relogin";
+        assert_eq!(alter(peer, BROKER, "1", &[(relogin, 0, Some("58000")), ("num.io.threads", 0, Some("4"))]), 0);
+        assert_eq!(setting(peer, BROKER, "1", relogin), ("58000".into(), 2));
+        assert_eq!(alter(peer, BROKER, "1", &[(relogin, 0, Some("soon"))]), ErrorCode::InvalidConfig.code());
+        // What has an effect, but only from the start on, is not taken.
+        assert_eq!(
+            alter(peer, BROKER, "1", &[("num.network.threads", 0, Some("4"))]),
+            ErrorCode::InvalidRequest.code()
+        );
+    });
+}
+
+#[test]
+fn properties_have_kafkas_types_and_passwords_are_not_shown() {
+    on_each_target(&[("ssl.key.password", "secret"), ("advertised.listeners", "PLAINTEXT://here:1")], |peer| {
+        let all = describe(peer, BROKER, "1", &[]).unwrap();
+        let of = |name: &str| all.iter().find(|setting| &*setting.name == name).unwrap();
+        let password = of("ssl.key.password");
+        assert_eq!((password.config_type, password.is_sensitive, &password.value), (9, true, &None));
+        assert!(password.synonyms.iter().all(|synonym| synonym.value.is_none()));
+        assert_eq!(of("offsets.topic.replication.factor").config_type, 4);
+        assert_eq!(of("group.initial.rebalance.delay.ms").config_type, 3);
+        let listeners = of("advertised.listeners");
+        assert_eq!((listeners.config_source, listeners.read_only, listeners.config_type), (4, true, 7));
+        assert!(all.iter().all(|setting| setting.documentation.is_none()), "none was asked for");
+    });
+}
+
+#[test]
 fn what_is_set_for_all_brokers_holds_where_this_one_sets_nothing_and_survives_a_restart() {
     let mut broker = TestBroker::start(&[("log.retention.hours", "2")]);
     let mut peer = broker.in_process();

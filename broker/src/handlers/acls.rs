@@ -126,7 +126,7 @@ pub(crate) fn delete(state: &Arc<BrokerState>, context: &RequestContext, request
                     (filter.resource_type_filter, &filter.resource_name_filter, filter.pattern_type_filter),
                     (&filter.principal_filter, &filter.host_filter, filter.operation, filter.permission_type),
                 );
-                let mut result = DeleteAclsFilterResult::default();
+                let mut result = DeleteAclsFilterResult::default().with_error_message(None);
                 if let Some((code, message)) = refusal(state, &filter) {
                     result.error_code = code.code();
                     result.error_message = Some(text(message));
@@ -195,6 +195,7 @@ fn rule(creation: &AclCreation) -> AccessRule {
 
 fn matching(rule: &AccessRule) -> DeleteAclsMatchingAcl {
     DeleteAclsMatchingAcl::default()
+        .with_error_message(None)
         .with_resource_type(rule.resource_type)
         .with_resource_name(text(&*rule.resource_name))
         .with_pattern_type(rule.pattern_type)

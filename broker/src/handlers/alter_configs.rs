@@ -17,6 +17,7 @@ use storage::log::{ConfigType as TopicConfigType, TOPIC_CONFIGS};
 use crate::config::value_fits;
 use crate::connection_limits::ConnectionLimits;
 use crate::dispatch::{Outcome, RequestContext};
+use crate::effects::DYNAMIC_WITHOUT_EFFECT;
 use crate::group::consumer::config::{Bounded, ConsumerConfig};
 use crate::metadata::changes::{Refusal, log_config, refuse};
 use crate::metadata::{
@@ -60,7 +61,8 @@ pub(crate) fn handle(
         let results = answers.into_iter().map(|answer| {
             let result = incremental_alter_configs_response::AlterConfigsResourceResponse::default()
                 .with_resource_type(answer.resource_type)
-                .with_resource_name(answer.name);
+                .with_resource_name(answer.name)
+                .with_error_message(None);
             match answer.refusal {
                 Some(refusal) => {
                     result.with_error_code(refusal.code.code()).with_error_message(Some(text(refusal.message)))
@@ -101,7 +103,8 @@ pub(crate) fn handle_replace(
         let results = answers.into_iter().map(|answer| {
             let result = alter_configs_response::AlterConfigsResourceResponse::default()
                 .with_resource_type(answer.resource_type)
-                .with_resource_name(answer.name);
+                .with_resource_name(answer.name)
+                .with_error_message(None);
             match answer.refusal {
                 Some(refusal) => {
                     result.with_error_code(refusal.code.code()).with_error_message(Some(text(refusal.message)))
@@ -273,6 +276,9 @@ fn check(state: &BrokerState, resource_type: i8, wanted: &Settings) -> Result<()
                     );
                 }
                 check_value(name, *kind, value)?;
+                if DYNAMIC_WITHOUT_EFFECT.binary_search(&name.as_str()).is_ok() {
+                    tracing::warn!("the broker property {name} has no effect in this broker");
+                }
             }
             let mut explicit = state.config.explicit.clone();
             explicit.extend(wanted.clone());

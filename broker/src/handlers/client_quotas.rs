@@ -130,7 +130,8 @@ pub(crate) fn alter(state: &Arc<BrokerState>, context: &RequestContext, request:
         move |committed| {
             let refusals = std::mem::take(&mut *refusals.lock());
             let entries = entities.into_iter().zip(refusals).map(|(entity, refusal)| {
-                let entry = alter_client_quotas_response::EntryData::default().with_entity(entity);
+                let entry =
+                    alter_client_quotas_response::EntryData::default().with_entity(entity).with_error_message(None);
                 match (refusal, committed) {
                     (Some(refusal), _) => {
                         entry.with_error_code(refusal.code.code()).with_error_message(Some(text(refusal.message)))

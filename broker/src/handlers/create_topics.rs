@@ -28,7 +28,7 @@ pub(crate) fn handle(state: &Arc<BrokerState>, context: &RequestContext, request
     let mut wishes: Vec<(usize, TopicWish, protocol::api::Uuid)> = Vec::new();
     for topic in &request.topics {
         let result = CreatableTopicResult::default().with_name(topic.name.clone()).with_num_partitions(-1);
-        let result = result.with_replication_factor(-1);
+        let result = result.with_replication_factor(-1).with_error_message(None);
         if times.get(&**topic.name).is_some_and(|times| *times > 1) {
             // Kafka answers a name that comes twice only once.
             if !results.iter().any(|known| known.name == topic.name) {

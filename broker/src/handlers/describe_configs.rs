@@ -14,6 +14,7 @@ use storage::log::{ConfigType as TopicConfigType, TOPIC_CONFIGS};
 use crate::config::TOPIC_DEFAULTS;
 use crate::connection_limits::LIMITS;
 use crate::dispatch::{Outcome, RequestContext};
+use crate::effects::DYNAMIC_WITHOUT_EFFECT;
 use crate::metadata::changes::{Refusal, check_topic_name, refuse};
 use crate::metadata::{
     RESOURCE_BROKER, RESOURCE_BROKER_LOGGER, RESOURCE_CLIENT_METRICS, RESOURCE_GROUP, RESOURCE_TOPIC, Settings,
@@ -29,6 +30,9 @@ pub(crate) const SOURCE_DYNAMIC_DEFAULT: i8 = 3;
 pub(crate) const SOURCE_STATIC: i8 = 4;
 pub(crate) const SOURCE_DEFAULT: i8 = 5;
 pub(crate) const SOURCE_GROUP: i8 = 8;
+
+/// The type of settings whose values are not shown.
+const KIND_PASSWORD: i8 = 9;
 
 /// Settings of single groups: name, type, and the broker property that is their default.
 pub(crate) const GROUP_SETTINGS: &[(&str, ConfigType, &str)] = &[
@@ -83,13 +87,17 @@ pub(crate) fn handle(state: &Arc<BrokerState>, _context: &RequestContext, reques
 }
 
 fn describe(setting: Setting, with_synonyms: bool) -> DescribeConfigsResourceResult {
+    let is_sensitive = setting.kind == KIND_PASSWORD;
+    let shown = |value: Option<String>| value.filter(|_| !is_sensitive).map(text);
     let synonyms = if with_synonyms { setting.synonyms } else { Vec::new() };
     let synonyms = synonyms.into_iter().map(|(name, value, source)| {
-        DescribeConfigsSynonym::default().with_name(text(name)).with_value(value.map(text)).with_source(source)
+        DescribeConfigsSynonym::default().with_name(text(name)).with_value(shown(value)).with_source(source)
     });
     DescribeConfigsResourceResult::default()
         .with_name(text(setting.name))
-        .with_value(setting.value.map(text))
+        .with_value(shown(setting.value))
+        .with_is_sensitive(is_sensitive)
+        .with_documentation(None)
         .with_read_only(setting.read_only)
         .with_config_source(setting.source)
         .with_config_type(setting.kind)
@@ -250,10 +258,10 @@ fn default_of_group(name: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether a property of the broker may be changed while it runs: limits of connections, and those that are defaults of
-/// topic settings.
+/// Whether a property of the broker may be changed while it runs: limits of connections, those that are defaults of topic
+/// settings, and those that Kafka would change and that are nothing here.
 pub(crate) fn is_dynamic_property(name: &str) -> bool {
-    LIMITS.contains(&name) || is_topic_default(name)
+    LIMITS.contains(&name) || is_topic_default(name) || DYNAMIC_WITHOUT_EFFECT.binary_search(&name).is_ok()
 }
 
 fn is_topic_default(name: &str) -> bool {
@@ -280,8 +288,11 @@ fn property_kind(kind: ConfigType) -> i8 {
         ConfigType::Boolean => 1,
         ConfigType::String => 2,
         ConfigType::Int => 3,
+        ConfigType::Short => 4,
         ConfigType::Long => 5,
         ConfigType::Double => 6,
         ConfigType::List => 7,
+        ConfigType::Class => 8,
+        ConfigType::Password => KIND_PASSWORD,
     }
 }

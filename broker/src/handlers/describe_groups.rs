@@ -32,6 +32,7 @@ pub(crate) fn serve(access: &GroupAccess, context: &RequestContext, request: Des
             }
             Err(error) => DescribedGroup::default().with_error_code(error.code()),
         };
+        let operations = if described.error_code == 0 { operations } else { i32::MIN };
         described.with_group_id(id).with_authorized_operations(operations)
     });
     Response::from(DescribeGroupsResponse::default().with_groups(groups.collect())).into()

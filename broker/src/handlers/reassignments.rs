@@ -20,7 +20,7 @@ use crate::state::BrokerState;
 use super::text;
 
 pub(crate) fn list() -> Outcome {
-    Response::ListPartitionReassignments(ListPartitionReassignmentsResponse::default()).into()
+    Response::ListPartitionReassignments(ListPartitionReassignmentsResponse::default().with_error_message(None)).into()
 }
 
 pub(crate) fn alter(state: &Arc<BrokerState>, request: &AlterPartitionReassignmentsRequest) -> Outcome {
@@ -28,7 +28,9 @@ pub(crate) fn alter(state: &Arc<BrokerState>, request: &AlterPartitionReassignme
     let topics = request.topics.iter().map(|topic| {
         let known = image.topic(&topic.name).map(|topic| topic.partitions.len());
         let partitions = topic.partitions.iter().map(|wanted| {
-            let answer = ReassignablePartitionResponse::default().with_partition_index(wanted.partition_index);
+            let answer = ReassignablePartitionResponse::default()
+                .with_partition_index(wanted.partition_index)
+                .with_error_message(None);
             match check(state.config.node_id, &topic.name, known, wanted) {
                 Ok(()) => answer,
                 Err(refusal) => {
@@ -39,6 +41,7 @@ pub(crate) fn alter(state: &Arc<BrokerState>, request: &AlterPartitionReassignme
         ReassignableTopicResponse::default().with_name(topic.name.clone()).with_partitions(partitions.collect())
     });
     let response = AlterPartitionReassignmentsResponse::default()
+        .with_error_message(None)
         .with_allow_replication_factor_change(request.allow_replication_factor_change)
         .with_responses(topics.collect());
     Response::AlterPartitionReassignments(response).into()

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use broker::Broker;
-use broker::config::DurabilityLevel;
+use broker::config::{BrokerConfig, DurabilityLevel};
 use broker::server::{self, BoundAddress, Listener};
 use tokio::sync::Notify;
 
@@ -37,7 +37,7 @@ pub fn run(options: BrokerOptions) -> Result<(), Failure> {
         .into_iter()
         .map(|spec| Ok((spec.clone(), server::bind(&spec.bind)?)))
         .collect::<Result<_, Failure>>()?;
-    let running = Broker::start(config)?;
+    let running = Broker::start(with_listeners(config, &bound)?)?;
     // What could not be opened will not be served.
     running.broker().failure().map_or(Ok(()), Err)?;
     let mut listeners: Vec<Listener> = Vec::new();
@@ -73,6 +73,19 @@ pub fn run(options: BrokerOptions) -> Result<(), Failure> {
     let closed = running.shutdown();
     // What the failure has left open is recovered at the next start; why it failed says more.
     Ok(failure.map_or(closed, Err)?)
+}
+
+/// The settings with the listeners in them, for those who ask the broker what it was started with.
+fn with_listeners(config: BrokerConfig, bound: &[(ListenerSpec, BoundAddress)]) -> Result<BrokerConfig, Failure> {
+    let mut listened: Vec<String> = Vec::new();
+    let mut told: Vec<String> = Vec::new();
+    for (spec, address) in bound {
+        let advertised = spec.advertised.as_ref().map(|(host, port)| (host.as_str(), *port));
+        let (host, port) = address.endpoint(advertised)?;
+        listened.push(format!("{}://{}", spec.name, spec.bind));
+        told.push(format!("{}://{host}:{port}", spec.name));
+    }
+    Ok(config.with("listeners", listened.join(","))?.with("advertised.listeners", told.join(","))?)
 }
 
 /// A listener's address; its name and what clients are told, where that is something else.

@@ -35,7 +35,7 @@ pub struct Settings {
 /// A property is unknown (in `--set`) or of the wrong type, asks for what is not there, or what is needed is not given.
 pub fn settings(options: &BrokerOptions) -> Result<Settings, Failure> {
     let mut of_listeners: BTreeMap<String, String> = BTreeMap::new();
-    let mut config = BrokerConfig::embedded("");
+    let mut config = BrokerConfig::standalone("");
     if let Some(path) = &options.config {
         for Property { line, key, value } in server_properties::read(path)? {
             let place = format!("{} line {line}", path.display());
