@@ -10,10 +10,11 @@ use protocol::api::describe_share_group_offsets::*;
 use protocol::api::messages::alter_share_group_offsets_request::*;
 use protocol::api::messages::delete_share_group_offsets_request::DeleteShareGroupOffsetsRequestTopic;
 use protocol::api::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+use protocol::api::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use protocol::api::messages::{
     AlterShareGroupOffsetsRequest, DeleteGroupsRequest, DeleteShareGroupOffsetsRequest, FindCoordinatorRequest,
-    GroupId, IncrementalAlterConfigsRequest, ListGroupsRequest, ShareGroupDescribeRequest, ShareGroupHeartbeatRequest,
-    ShareGroupHeartbeatResponse,
+    GroupId, IncrementalAlterConfigsRequest, ListGroupsRequest, OffsetCommitRequest, ShareGroupDescribeRequest,
+    ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse,
 };
 use protocol::api::share_acknowledge::*;
 use protocol::api::share_fetch::*;
@@ -249,6 +250,95 @@ fn an_operator_sets_and_deletes_offsets_of_an_empty_group() {
     let describe = ShareGroupDescribeRequest::default().with_group_ids(vec![GroupId(text("g"))]);
     let Response::ShareGroupDescribe(gone) = peer.call(1, describe) else { panic!() };
     assert_eq!(gone.groups[0].error_code, ErrorCode::GroupIdNotFound.code());
+}
+
+/// Of one partition of a topic: the error, start offset and lag.
+fn stand_of(peer: &mut Peer, group: &str, topic: &str, partition: i32) -> (i16, i64, i64) {
+    let topic = DescribeShareTopic { topic_name: Arc::from(topic), partitions: vec![partition] };
+    let group = DescribeShareGroup { group_id: Arc::from(group), topics: Some(vec![topic]) };
+    let Response::DescribeShareGroupOffsets(response) =
+        peer.call(1, DescribeShareGroupOffsetsRequest { groups: vec![group] })
+    else {
+        panic!()
+    };
+    assert_eq!(response.groups[0].error_code, 0);
+    let partition = &response.groups[0].topics[0].partitions[0];
+    (partition.error_code, partition.start_offset, partition.lag)
+}
+
+/// As Apache Kafka 4.3.1 answers.
+#[test]
+fn offsets_of_groups_and_topics_that_are_not_there_are_answered_as_by_kafka() {
+    let broker = TestBroker::start(&[]);
+    let mut peer = broker.tcp();
+    peer.create_topic("t", 1, &[]);
+    peer.create_topic("u", 1, &[]);
+    peer.produce("t", 0, 1, batch(&["0", "1", "2"]));
+    peer.call(4, FindCoordinatorRequest::default().with_coordinator_keys(vec![text("g")]));
+    let unknown = ErrorCode::UnknownTopicOrPartition.code();
+    assert_eq!(stand_of(&mut peer, "g", "t", 0), (0, -1, -1), "a group that is not there has come nowhere");
+    let delete = |peer: &mut Peer, topic: &str| {
+        let topic = DeleteShareGroupOffsetsRequestTopic::default().with_topic_name(name_of(topic));
+        let request =
+            DeleteShareGroupOffsetsRequest::default().with_group_id(GroupId(text("g"))).with_topics(vec![topic]);
+        let Response::DeleteShareGroupOffsets(response) = peer.call(0, request) else { panic!() };
+        (response.error_code, response.responses.first().map(|topic| topic.error_code))
+    };
+    assert_eq!(delete(&mut peer, "t"), (ErrorCode::GroupIdNotFound.code(), None));
+    let alter = |peer: &mut Peer, start: i64| {
+        let partition = AlterShareGroupOffsetsRequestPartition::default().with_start_offset(start);
+        let topic = AlterShareGroupOffsetsRequestTopic::default().with_topic_name(name_of("t"));
+        let request = AlterShareGroupOffsetsRequest::default()
+            .with_group_id(GroupId(text("g")))
+            .with_topics(vec![topic.with_partitions(vec![partition])]);
+        let Response::AlterShareGroupOffsets(response) = peer.call(0, request) else { panic!() };
+        (response.error_code, response.responses[0].partitions[0].error_code)
+    };
+    assert_eq!(alter(&mut peer, 1), (0, 0), "it makes the group");
+    assert_eq!(stand_of(&mut peer, "g", "t", 0), (0, 1, 2));
+    assert_eq!(stand_of(&mut peer, "g", "u", 0), (0, -1, -1));
+    assert_eq!(stand_of(&mut peer, "g", "nope", 0), (0, -1, -1));
+    assert_eq!(stand_of(&mut peer, "g", "t", 9), (unknown, -1, -1));
+    assert_eq!(alter(&mut peer, 99), (0, 0));
+    assert_eq!(stand_of(&mut peer, "g", "t", 0), (0, 99, -1), "the log has not come so far");
+    assert_eq!(alter(&mut peer, -1), (0, 0), "from where `share.auto.offset.reset` says");
+    assert_eq!(stand_of(&mut peer, "g", "t", 0), (0, -1, -1));
+    assert_eq!(delete(&mut peer, "u"), (0, Some(unknown)), "nothing is known of it");
+    assert_eq!(delete(&mut peer, "t"), (0, Some(0)));
+    assert_eq!(delete(&mut peer, "t"), (0, Some(unknown)));
+    assert_eq!(set(&mut peer, "share.isolation.level", "READ_COMMITTED"), ErrorCode::InvalidConfig.code());
+    assert_eq!(set(&mut peer, "share.auto.offset.reset", "LATEST"), ErrorCode::InvalidConfig.code());
+}
+
+#[test]
+fn a_group_that_must_not_renew_is_told_so_of_the_records() {
+    let (_broker, mut peer, id) = world();
+    assert_eq!(set(&mut peer, "share.renew.acknowledge.enable", "false"), 0);
+    fetch(&mut peer, request("a", 0, told(id, &[])));
+    let refused = acknowledge(&mut peer, "a", 1, told(id, &[(0, 3, RENEW)]));
+    assert_eq!(refused, (0, vec![ErrorCode::InvalidRecordState.code()]));
+    assert_eq!(acknowledge(&mut peer, "a", 2, told(id, &[(0, 3, ACCEPT)])), (0, vec![0]));
+}
+
+#[test]
+fn a_group_with_offsets_of_another_kind_does_not_become_a_share_group() {
+    let broker = TestBroker::start(&[]);
+    let mut peer = broker.tcp();
+    let id = peer.create_topic("t", 1, &[]);
+    peer.call(4, FindCoordinatorRequest::default().with_coordinator_keys(vec![text("g")]));
+    let partition = OffsetCommitRequestPartition::default().with_committed_offset(1);
+    let topic = OffsetCommitRequestTopic::default().with_name(name_of("t")).with_topic_id(id);
+    let commit = OffsetCommitRequest::default()
+        .with_group_id(GroupId(text("g")))
+        .with_generation_id_or_member_epoch(-1)
+        .with_topics(vec![topic.with_partitions(vec![partition])]);
+    let Response::OffsetCommit(committed) = peer.call(8, commit) else { panic!() };
+    assert_eq!(committed.topics[0].partitions[0].error_code, 0);
+    assert_eq!(beat(&mut peer, "a", 0).error_code, ErrorCode::GroupIdNotFound.code());
+    let delete = DeleteGroupsRequest::default().with_groups_names(vec![GroupId(text("g"))]);
+    let Response::DeleteGroups(deleted) = peer.call(2, delete) else { panic!() };
+    assert_eq!(deleted.results[0].error_code, 0);
+    assert_eq!(beat(&mut peer, "a", 0).error_code, 0);
 }
 
 #[test]

@@ -36,6 +36,9 @@ use protocol::api::messages::txn_offset_commit_request::{
 use protocol::api::messages::*;
 use protocol::api::share_acknowledge::ShareAcknowledgeRequest;
 use protocol::api::share_fetch::{ShareFetchPartition, ShareFetchRequest, ShareFetchTopic};
+use protocol::api::share_group_state::{
+    ReadShareGroupStateSummaryRequest, SummaryOfShareTopic, WriteShareGroupStateRequest, WriteShareStateTopic,
+};
 use protocol::api::streams_group_describe::StreamsGroupDescribeRequest;
 use protocol::api::streams_group_heartbeat::StreamsGroupHeartbeatRequest;
 use protocol::api::write_txn_markers::{WritableTxnMarker, WriteTxnMarkersRequest};
@@ -231,6 +234,11 @@ fn request(key: ApiKey, version: i16, topic_id: Uuid) -> Request {
         | ApiKey::ShareGroupDescribe
         | ApiKey::ShareFetch
         | ApiKey::ShareAcknowledge
+        | ApiKey::InitializeShareGroupState
+        | ApiKey::ReadShareGroupState
+        | ApiKey::WriteShareGroupState
+        | ApiKey::DeleteShareGroupState
+        | ApiKey::ReadShareGroupStateSummary
         | ApiKey::DescribeShareGroupOffsets
         | ApiKey::AlterShareGroupOffsets
         | ApiKey::DeleteShareGroupOffsets => share_request(key, topic_id),
@@ -264,6 +272,40 @@ fn share_request(key: ApiKey, topic_id: Uuid) -> Request {
             member_id: Some("m".into()),
             share_session_epoch: 1,
             ..ShareAcknowledgeRequest::default()
+        }
+        .into(),
+        ApiKey::InitializeShareGroupState => InitializeShareGroupStateRequest::default()
+            .with_group_id(text("shares"))
+            .with_topics(vec![
+                initialize_share_group_state_request::InitializeStateData::default()
+                    .with_topic_id(topic_id)
+                    .with_partitions(vec![Default::default()]),
+            ])
+            .into(),
+        ApiKey::ReadShareGroupState => ReadShareGroupStateRequest::default()
+            .with_group_id(text("shares"))
+            .with_topics(vec![
+                read_share_group_state_request::ReadStateData::default()
+                    .with_topic_id(topic_id)
+                    .with_partitions(vec![Default::default()]),
+            ])
+            .into(),
+        ApiKey::WriteShareGroupState => WriteShareGroupStateRequest {
+            group_id: "shares".into(),
+            topics: vec![WriteShareStateTopic { topic_id, partitions: vec![Default::default()] }],
+        }
+        .into(),
+        ApiKey::DeleteShareGroupState => DeleteShareGroupStateRequest::default()
+            .with_group_id(text("shares"))
+            .with_topics(vec![
+                delete_share_group_state_request::DeleteStateData::default()
+                    .with_topic_id(topic_id)
+                    .with_partitions(vec![Default::default()]),
+            ])
+            .into(),
+        ApiKey::ReadShareGroupStateSummary => ReadShareGroupStateSummaryRequest {
+            group_id: "shares".into(),
+            topics: vec![SummaryOfShareTopic { topic_id, partitions: vec![Default::default()] }],
         }
         .into(),
         ApiKey::DescribeShareGroupOffsets => {

@@ -18,5 +18,6 @@ mod program {
     mod records;
     mod refusals;
     mod resources;
+    mod share_crash;
     mod topology;
 }

@@ -188,7 +188,8 @@ impl Kind {
         match self {
             Kind::Classic(_) => Ok(()),
             Kind::Consumer(group) => group.check_fetch(member_id, member_epoch),
-            Kind::Share(_) => Err(ErrorCode::GroupIdNotFound),
+            // It has no committed offsets: none are told.
+            Kind::Share(_) => Ok(()),
             Kind::Streams(group) => group.check_fetch(member_id, member_epoch),
         }
     }

@@ -53,6 +53,7 @@ pub(crate) mod share_group_describe;
 pub(crate) mod share_group_heartbeat;
 pub(crate) mod share_group_offsets;
 pub(crate) mod share_group_offsets_change;
+pub(crate) mod share_group_state;
 mod share_support;
 pub(crate) mod streams_group_describe;
 pub(crate) mod streams_group_heartbeat;

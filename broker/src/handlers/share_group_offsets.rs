@@ -16,6 +16,7 @@ use crate::group::share::records::StatePartitions;
 use crate::share::records::ShareKey;
 use crate::share::state::NO_OFFSET;
 use crate::state::BrokerState;
+use crate::topics::TopicEntry;
 
 /// How many records are left, where that is not known.
 const NO_LAG: i64 = -1;
@@ -32,10 +33,7 @@ pub(crate) fn serve(
         match described {
             Ok(topics) => DescribedShareGroup { group_id: id, topics, ..Default::default() },
             Err(error) => DescribedShareGroup {
-                error_message: Some(match error {
-                    ErrorCode::GroupIdNotFound => Arc::from(format!("Group {id} not found.")),
-                    error => Arc::from(error.message()),
-                }),
+                error_message: Some(Arc::from(error.message())),
                 group_id: id,
                 error_code: error.code(),
                 ..Default::default()
@@ -59,7 +57,8 @@ fn describe(
     let known = match known {
         Ok(Some(known)) => known,
         Err(error) if access.environment.offsets_partitions().is_some() => return Err(error),
-        Ok(None) | Err(_) => return Err(ErrorCode::GroupIdNotFound),
+        // A group that is not there has come nowhere.
+        Ok(None) | Err(_) => StatePartitions::default(),
     };
     let group = &wanted.group_id;
     let Some(topics) = wanted.topics else {
@@ -92,10 +91,13 @@ fn described(
     let topic_id = entry.as_ref().map_or(Uuid::nil(), |entry| entry.id);
     let has_state =
         |index: &PartitionId| known.initialized.get(&topic_id).is_some_and(|topic| topic.partitions.contains(index));
+    let is_missing = |entry: &TopicEntry, index: PartitionId| {
+        !usize::try_from(index).is_ok_and(|index| index < entry.partition_count())
+    };
     let partitions = indexes.iter().map(|index| match &entry {
-        None => refused(*index, ErrorCode::UnknownTopicOrPartition),
+        Some(entry) if is_missing(entry, *index) => refused(*index, ErrorCode::UnknownTopicOrPartition),
         Some(_) if has_state(index) => partition(state, group, topic_id, *index),
-        Some(_) => DescribedSharePartition {
+        Some(_) | None => DescribedSharePartition {
             partition_index: *index,
             start_offset: NO_OFFSET,
             lag: NO_LAG,
@@ -128,7 +130,8 @@ fn partition(state: &Arc<BrokerState>, group: &Arc<str>, topic: Uuid, index: Par
     let lag = match end {
         Some(partition) if start_offset != NO_OFFSET => {
             let left = partition.offsets().high_watermark.saturating_sub(start_offset);
-            left.saturating_sub(i64::from(complete.max(0))).max(0)
+            // An operator may have set an offset that the log has not come to.
+            left.saturating_sub(i64::from(complete.max(0))).max(NO_LAG)
         }
         _ => NO_LAG,
     };

@@ -23,6 +23,7 @@ use crate::group::service::GroupAccess;
 use crate::group::share::ShareGroup;
 use crate::group::share::state_partitions::ToInitialize;
 use crate::share::records::ShareKey;
+use crate::share::state::NO_OFFSET;
 use crate::state::BrokerState;
 
 /// A group whose offsets are changed.
@@ -34,14 +35,14 @@ struct Change {
 }
 
 impl Change {
-    /// What `ask` says of the group, if its offsets may be set.
-    fn with_settable<R>(&self, ask: impl FnOnce(&ShareGroup) -> R) -> Result<R, ErrorCode> {
+    /// What `ask` says of the group, which may not be there yet, if its offsets may be set.
+    fn with_settable<R>(&self, ask: impl FnOnce(Option<&ShareGroup>) -> Result<R, ErrorCode>) -> Result<R, ErrorCode> {
         let coordinator: &Coordinator = &self.access.coordinator;
         let asked = coordinator.with_group(&self.access.environment, &self.id, self.now, |session| {
-            let group = session.shard().group(&self.id).and_then(|group| group.share());
-            let group = group.ok_or(ErrorCode::GroupIdNotFound)?;
+            let Some(group) = session.shard().group(&self.id) else { return ask(None) };
+            let group = group.share().ok_or(ErrorCode::GroupIdNotFound)?;
             group.check_offsets_settable()?;
-            Ok(ask(group))
+            ask(Some(group))
         });
         match asked {
             Err(ErrorCode::CoordinatorNotAvailable) if self.access.environment.offsets_partitions().is_none() => {
@@ -78,7 +79,8 @@ pub(crate) fn alter(
     request: AlterShareGroupOffsetsRequest,
 ) -> Outcome {
     let change = Change { access: access.clone(), id: own(&request.group_id), now: context.now };
-    let settable = state.shares.check_enabled(state).and_then(|()| change.with_settable(ShareGroup::epoch));
+    let epoch_of = |group: Option<&ShareGroup>| Ok(group.map_or(0, ShareGroup::epoch));
+    let settable = state.shares.check_enabled(state).and_then(|()| change.with_settable(epoch_of));
     let epoch = match settable {
         Ok(epoch) => epoch,
         Err(error) => return altered_refused(error).into(),
@@ -123,7 +125,7 @@ fn planned(
             let entry =
                 entry.as_ref().filter(|entry| usize::try_from(index).is_ok_and(|at| at < entry.partition_count()));
             let error = match entry {
-                Some(_) if wanted.start_offset < 0 => ErrorCode::InvalidRequest,
+                Some(_) if wanted.start_offset < NO_OFFSET => ErrorCode::InvalidRequest,
                 Some(entry) => {
                     parts.insert((entry.id, index), wanted.start_offset);
                     made.entry(entry.id).or_insert_with(|| (Arc::clone(&entry.name), BTreeSet::new())).1.insert(index);
@@ -164,26 +166,34 @@ pub(crate) fn delete(
     request: DeleteShareGroupOffsetsRequest,
 ) -> Outcome {
     let change = Change { access: access.clone(), id: own(&request.group_id), now: context.now };
-    let mut ids = BTreeSet::new();
-    let topics: Vec<_> = request
+    let named: Vec<_> = request
         .topics
         .into_iter()
-        .map(|topic| {
-            let id = state.topics.by_name(&topic.topic_name).map(|entry| entry.id);
-            ids.extend(id);
-            let error = if id.is_some() { ErrorCode::None } else { ErrorCode::UnknownTopicOrPartition };
-            DeleteShareGroupOffsetsResponseTopic::default()
-                .with_topic_name(topic.topic_name)
-                .with_topic_id(id.unwrap_or(Uuid::nil()))
-                .with_error_code(error.code())
-                .with_error_message(error.is_error().then(|| wire(error.message())))
-        })
+        .map(|topic| (state.topics.by_name(&topic.topic_name).map(|entry| entry.id), topic.topic_name))
         .collect();
-    let settable = state.shares.check_enabled(state);
-    let keys = match settable.and_then(|()| change.with_settable(|group| group.state_keys(Some(&ids)))) {
+    let mut ids: BTreeSet<Uuid> = named.iter().filter_map(|(id, _)| *id).collect();
+    let keys_of = |group: Option<&ShareGroup>| Ok(group.ok_or(ErrorCode::GroupIdNotFound)?.state_keys(Some(&ids)));
+    let keys = match state.shares.check_enabled(state).and_then(|()| change.with_settable(keys_of)) {
         Ok(keys) => keys,
         Err(error) => return deleted_refused(error).into(),
     };
+    let known: BTreeSet<Uuid> = keys.iter().map(|key| key.topic).collect();
+    ids.retain(|id| known.contains(id));
+    let topics: Vec<_> = named
+        .into_iter()
+        .map(|(id, name)| {
+            let (error, words) = match id {
+                Some(id) if known.contains(&id) => (ErrorCode::None, None),
+                Some(_) => (ErrorCode::UnknownTopicOrPartition, Some("the group has no offsets of this topic")),
+                None => (ErrorCode::UnknownTopicOrPartition, Some(ErrorCode::UnknownTopicOrPartition.message())),
+            };
+            DeleteShareGroupOffsetsResponseTopic::default()
+                .with_topic_name(name)
+                .with_topic_id(id.unwrap_or(Uuid::nil()))
+                .with_error_code(error.code())
+                .with_error_message(words.map(wire))
+        })
+        .collect();
     let response = Response::from(DeleteShareGroupOffsetsResponse::default().with_responses(topics));
     let responder = context.defer();
     let answer = move |result: Result<(), ErrorCode>| {

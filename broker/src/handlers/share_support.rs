@@ -11,6 +11,7 @@ use crate::share::config::ShareConfig;
 use crate::share::in_flight::{AcknowledgeType, Acknowledgement};
 use crate::share::records::ShareKey;
 use crate::share::sessions::{SessionKey, SharedPartition};
+use crate::share::store::Done;
 use crate::state::BrokerState;
 
 /// Longest id that is taken, in bytes.
@@ -69,7 +70,7 @@ pub(crate) fn check_exists(state: &BrokerState, (topic, index): SharedPartition)
     }
 }
 
-/// Acknowledgements of one request that are yet to become durable.
+/// Partitions of one request that are yet to be done with.
 struct Pending<F> {
     left: usize,
     settled: Vec<Settled>,
@@ -86,21 +87,21 @@ pub(crate) fn acknowledge(
     now: Now,
     then: impl FnOnce(Vec<Settled>) + Send + 'static,
 ) {
-    if told.is_empty() {
-        return then(Vec::new());
-    }
-    let settled = told.iter().map(|told| (told.partition, ErrorCode::None)).collect();
-    let pending = Arc::new(Mutex::new(Pending { left: told.len(), settled, then: Some(then) }));
+    let together = Together::of(told.iter().map(|told| told.partition).collect(), then);
     let until = now.ticks_ms.saturating_add(config.record_lock_duration.ms);
     for (index, Told { partition: (topic, partition), batches }) in told.into_iter().enumerate() {
-        let pending = Arc::clone(&pending);
-        let done = move |result: Result<(), ErrorCode>| settle(&pending, index, result);
-        let known = acknowledgements(&batches, may_renew && config.renews);
+        let done = together.done(index);
+        let known = acknowledgements(&batches, may_renew);
+        let is_renewal = |told: &[Acknowledgement]| told.iter().any(|told| told.kind == AcknowledgeType::Renew);
+        let known = match known {
+            Ok(told) if !config.renews && is_renewal(&told) => Err(ErrorCode::InvalidRecordState),
+            known => known,
+        };
         let known = known.and_then(|told| check_exists(state, (topic, partition)).map(|()| told));
         match known {
             Err(error) => done(Err(error)),
             Ok(told) => match at_work(state, &key.group, topic, partition) {
-                Some(partition) => partition.acknowledge(state, &key.member, &told, until, config, Box::new(done)),
+                Some(partition) => partition.acknowledge(state, &key.member, &told, until, config, done),
                 None => done(Err(ErrorCode::InvalidRecordState)),
             },
         }
@@ -114,6 +115,29 @@ fn at_work(
     partition: PartitionId,
 ) -> Option<Arc<crate::share::partition::SharePartition>> {
     state.shares.at_work(&ShareKey { group: Arc::clone(group), topic, partition })
+}
+
+/// What became of several partitions, told as one.
+pub(crate) struct Together<F>(Arc<Mutex<Pending<F>>>);
+
+impl<F: FnOnce(Vec<Settled>) + Send + 'static> Together<F> {
+    /// `then` is told once each of `partitions` is done; at once if there are none.
+    pub fn of(partitions: Vec<SharedPartition>, then: F) -> Self {
+        let settled: Vec<Settled> = partitions.into_iter().map(|partition| (partition, ErrorCode::None)).collect();
+        let mut then = Some(then);
+        if settled.is_empty()
+            && let Some(then) = then.take()
+        {
+            then(Vec::new());
+        }
+        Self(Arc::new(Mutex::new(Pending { left: settled.len(), settled, then })))
+    }
+
+    /// To be called with what became of the partition at `index`.
+    pub fn done(&self, index: usize) -> Done {
+        let pending = Arc::clone(&self.0);
+        Box::new(move |result| settle(&pending, index, result))
+    }
 }
 
 fn settle<F: FnOnce(Vec<Settled>)>(pending: &Mutex<Pending<F>>, index: usize, result: Result<(), ErrorCode>) {

@@ -138,7 +138,7 @@ impl ShareConfig {
             let value = value.trim();
             match name {
                 "auto.offset.reset" => config.offset_reset = offset_reset(value).unwrap_or(config.offset_reset),
-                "isolation.level" => config.read_committed = value.eq_ignore_ascii_case("read_committed"),
+                "isolation.level" => config.read_committed = value == "read_committed",
                 "renew.acknowledge.enable" => config.renews = !value.eq_ignore_ascii_case("false"),
                 name => {
                     if let (Some(setting), Ok(number)) = (config.bounded_mut(name), value.parse::<i64>()) {
@@ -168,7 +168,7 @@ pub fn wrong_value(setting: &str, value: &str) -> Option<&'static str> {
         "share.auto.offset.reset" if offset_reset(value).is_none() => Some(
             "`earliest`, `latest` or `by_duration:` with an ISO 8601 duration that is not negative (`by_duration:PT1H`)",
         ),
-        "share.isolation.level" if !matches!(value.to_lowercase().as_str(), "read_committed" | "read_uncommitted") => {
+        "share.isolation.level" if !matches!(value, "read_committed" | "read_uncommitted") => {
             Some("`read_committed` or `read_uncommitted`")
         }
         _ => None,
@@ -176,10 +176,10 @@ pub fn wrong_value(setting: &str, value: &str) -> Option<&'static str> {
 }
 
 fn offset_reset(value: &str) -> Option<OffsetReset> {
-    match value.to_lowercase().as_str() {
+    match value {
         "earliest" => Some(OffsetReset::Earliest),
         "latest" => Some(OffsetReset::Latest),
-        text => duration_ms(text.strip_prefix("by_duration:")?).map(OffsetReset::ByDuration),
+        text => duration_ms(&text.strip_prefix("by_duration:")?.to_lowercase()).map(OffsetReset::ByDuration),
     }
 }
 
@@ -265,6 +265,7 @@ mod tests {
         assert!(config.read_committed);
         assert_eq!((config.record_lock_duration.ms, config.delivery_limit()), (15_000, 3));
         assert!(wrong_value("share.auto.offset.reset", "never").is_some());
-        assert!(wrong_value("share.isolation.level", "READ_COMMITTED").is_none());
+        assert!(wrong_value("share.isolation.level", "READ_COMMITTED").is_some());
+        assert!(wrong_value("share.auto.offset.reset", "Latest").is_some());
     }
 }

@@ -25,14 +25,27 @@ use crate::dispatch::{Outcome, RequestContext};
 use crate::handlers;
 use crate::state::BrokerState;
 
-/// APIs of share groups that are served beside the log.
-pub const SERVED: &[ApiKey] = &[ApiKey::ShareFetch, ApiKey::ShareAcknowledge];
+/// APIs of share groups that are served beside the log, and by the coordinator of their state.
+pub const SERVED: &[ApiKey] = &[
+    ApiKey::ShareFetch,
+    ApiKey::ShareAcknowledge,
+    ApiKey::InitializeShareGroupState,
+    ApiKey::ReadShareGroupState,
+    ApiKey::WriteShareGroupState,
+    ApiKey::DeleteShareGroupState,
+    ApiKey::ReadShareGroupStateSummary,
+];
 
 /// Hands a request to its handler; gives back what is none of [`SERVED`].
 pub fn dispatch(state: &Arc<BrokerState>, context: &RequestContext, request: Request) -> Result<Outcome, Box<Request>> {
     Ok(match request {
         Request::ShareFetch(body) => handlers::share_fetch::handle(state, context, body),
         Request::ShareAcknowledge(body) => handlers::share_acknowledge::handle(state, context, body),
+        Request::InitializeShareGroupState(body) => handlers::share_group_state::initialize(state, context, body),
+        Request::ReadShareGroupState(body) => handlers::share_group_state::read(state, body),
+        Request::WriteShareGroupState(body) => handlers::share_group_state::write(state, context, body),
+        Request::DeleteShareGroupState(body) => handlers::share_group_state::delete(state, context, body),
+        Request::ReadShareGroupStateSummary(body) => handlers::share_group_state::summary(state, body),
         other => return Err(Box::new(other)),
     })
 }

@@ -14,7 +14,7 @@ use storage::log::{AbortedTransaction, ReadLimit};
 
 use super::config::{OffsetReset, ShareConfig};
 use super::in_flight::{Acknowledgement, Acquired, ChangeId, InFlight, LogBatch, StateBatch, Take};
-use super::records::ShareKey;
+use super::records::{ShareKey, Snapshot};
 use super::state::{NO_OFFSET, Write};
 use super::store::Done;
 use crate::partition::Partition;
@@ -215,9 +215,8 @@ impl SharePartition {
         let loaded = match inner.loaded.take() {
             Some(loaded) => loaded,
             None => {
-                let kept = state.shares.store().read(state, &self.key)?;
-                let (state_epoch, start, batches) =
-                    kept.map_or((0, NO_OFFSET, Vec::new()), |kept| (kept.state_epoch, kept.start_offset, kept.batches));
+                let kept = self.kept(state, partition.leader_epoch)?;
+                let (state_epoch, start, batches) = (kept.state_epoch, kept.start_offset, kept.batches);
                 let window = match start {
                     NO_OFFSET => InFlight::new(first_offset(partition, config, state.clock.now())?),
                     start => InFlight::restore(start, &batches),
@@ -234,6 +233,19 @@ impl SharePartition {
         let loaded = inner.loaded.insert(loaded);
         loaded.window.trim(partition.offsets().log_start);
         Ok(loaded)
+    }
+
+    /// The persisted state. Members that fetch without having joined find none: it is made then.
+    fn kept(&self, state: &Arc<BrokerState>, leader_epoch: i32) -> Result<Snapshot, ErrorCode> {
+        let store = state.shares.store();
+        match store.read_as(state, &self.key, leader_epoch) {
+            Err(ErrorCode::InvalidRequest) => {
+                store.initialize(state, vec![(self.key.clone(), NO_OFFSET)], 0, Box::new(|_| {}));
+                store.read_as(state, &self.key, leader_epoch)
+            }
+            read => read,
+        }
+        .map_err(|error| if is_of_another(error) { ErrorCode::NotLeaderOrFollower } else { error })
     }
 
     fn unlock(self: &Arc<Self>, state: &Arc<BrokerState>, unlock: impl FnOnce(&mut InFlight) -> Vec<StateBatch>) {
@@ -288,21 +300,24 @@ impl SharePartition {
         if let Err(error) = result {
             tracing::warn!(key = ?self.key, error = error.name(), "the state of a share partition could not be written");
         }
-        let answer = result.map_err(|error| match error {
-            ErrorCode::FencedStateEpoch | ErrorCode::FencedLeaderEpoch => ErrorCode::NotLeaderOrFollower,
-            other => other,
-        });
+        let is_another = result.is_err_and(is_of_another);
+        let answer = result.map_err(|error| if is_another { ErrorCode::NotLeaderOrFollower } else { error });
         for done in queued.into_iter().filter_map(|queued| queued.done) {
             done(answer);
         }
         if let Some(state) = state.upgrade() {
-            if matches!(result, Err(ErrorCode::FencedStateEpoch | ErrorCode::FencedLeaderEpoch)) {
+            if is_another {
                 state.shares.forget(&self.key);
             }
             self.write_out(&state);
         }
         self.wake();
     }
+}
+
+/// The state was set anew, is gone, or is another leader's.
+fn is_of_another(error: ErrorCode) -> bool {
+    matches!(error, ErrorCode::FencedStateEpoch | ErrorCode::FencedLeaderEpoch | ErrorCode::InvalidRequest)
 }
 
 /// Where a share partition begins that nobody has read from.

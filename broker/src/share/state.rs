@@ -16,13 +16,15 @@ use super::records::{ShareKey, ShareRecord, Snapshot, Update};
 
 /// Start offset of a state that nobody has read from yet.
 pub const NO_OFFSET: Offset = -1;
+/// Term of whoever is not to be fenced.
+pub const ANY_EPOCH: i32 = -1;
 
 /// What is to be written of a share partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Write {
-    /// Term of the state that the writer read; another one is refused.
+    /// Term of the state that the writer read; an older one is refused. [`ANY_EPOCH`] is not.
     pub state_epoch: i32,
-    /// Term of the partition's leader.
+    /// Term of the partition's leader; likewise.
     pub leader_epoch: i32,
     /// First record that is not done with; -1 for no change.
     pub start_offset: Offset,
@@ -84,7 +86,7 @@ impl ShareStates {
         }
     }
 
-    /// Makes a state, or has one begin anew from `start_offset`: the record of it.
+    /// Makes a state, or has one begin anew from `start_offset`: the record of it. The term of the leader begins anew too.
     ///
     /// # Errors
     /// `FencedStateEpoch` if there is a state of a later term.
@@ -102,9 +104,10 @@ impl ShareStates {
         let snapshot = Snapshot {
             snapshot_epoch: known.map_or(0, |known| known.snapshot_epoch.saturating_add(1)),
             state_epoch,
-            leader_epoch: known.map_or(0, |known| known.leader_epoch),
+            leader_epoch: 0,
             start_offset,
-            complete_count: -1,
+            // From a set offset on nothing is done with; where it is yet to be found nobody knows.
+            complete_count: if start_offset == NO_OFFSET { -1 } else { 0 },
             created: now,
             written: now,
             batches: Vec::new(),
@@ -112,10 +115,30 @@ impl ShareStates {
         Ok(ShareRecord::Snapshot(key.clone(), Some(snapshot)))
     }
 
-    /// Writes a change: the record of it, which is a snapshot after every `updates_per_snapshot` updates.
+    /// A leader of term `leader_epoch` (-1 for whoever asks) reads the state: the record of its term, if it is a new one. From then on
+    /// leaders of older terms are refused.
     ///
     /// # Errors
-    /// `FencedStateEpoch` or `FencedLeaderEpoch` if the writer is behind.
+    /// `InvalidRequest` if there is no state; `FencedLeaderEpoch` if the reader is behind.
+    pub fn read_as(&self, key: &ShareKey, leader_epoch: i32) -> Result<Option<ShareRecord>, ErrorCode> {
+        let known = &self.kept.get(key).ok_or(ErrorCode::InvalidRequest)?.snapshot;
+        if leader_epoch != ANY_EPOCH && leader_epoch < known.leader_epoch {
+            return Err(ErrorCode::FencedLeaderEpoch);
+        }
+        let update = Update {
+            snapshot_epoch: known.snapshot_epoch,
+            leader_epoch,
+            start_offset: NO_OFFSET,
+            complete_count: known.complete_count,
+            batches: Vec::new(),
+        };
+        Ok((leader_epoch > known.leader_epoch).then(|| ShareRecord::Update(key.clone(), Some(update))))
+    }
+
+    /// Writes a change: the record of it, which is a snapshot after every `updates_per_snapshot` updates. Terms stay what they are.
+    ///
+    /// # Errors
+    /// `InvalidRequest` if there is no state; `FencedLeaderEpoch` or `FencedStateEpoch` if the writer is behind.
     pub fn write(
         &self,
         key: &ShareKey,
@@ -123,41 +146,28 @@ impl ShareStates {
         updates_per_snapshot: u32,
         now: Timestamp,
     ) -> Result<ShareRecord, ErrorCode> {
-        let Write { state_epoch, leader_epoch, start_offset, complete_count, .. } = *write;
-        let update = |snapshot_epoch: i32| Update {
-            snapshot_epoch,
-            leader_epoch,
-            start_offset,
-            complete_count,
-            batches: write.batches.clone(),
-        };
-        let Some(kept) = self.kept.get(key) else {
-            let mut snapshot = Snapshot {
-                snapshot_epoch: 0,
-                state_epoch,
-                leader_epoch,
-                start_offset: NO_OFFSET,
-                complete_count: -1,
-                created: now,
-                written: now,
-                batches: Vec::new(),
-            };
-            snapshot.take(&update(0));
-            return Ok(ShareRecord::Snapshot(key.clone(), Some(snapshot)));
-        };
-        if state_epoch < kept.snapshot.state_epoch {
-            return Err(ErrorCode::FencedStateEpoch);
-        }
-        if leader_epoch < kept.snapshot.leader_epoch {
+        let kept = self.kept.get(key).ok_or(ErrorCode::InvalidRequest)?;
+        let is_behind = |epoch: i32, known: i32| epoch != ANY_EPOCH && epoch < known;
+        if is_behind(write.leader_epoch, kept.snapshot.leader_epoch) {
             return Err(ErrorCode::FencedLeaderEpoch);
         }
-        if kept.updates < updates_per_snapshot && state_epoch == kept.snapshot.state_epoch {
-            return Ok(ShareRecord::Update(key.clone(), Some(update(kept.snapshot.snapshot_epoch))));
+        if is_behind(write.state_epoch, kept.snapshot.state_epoch) {
+            return Err(ErrorCode::FencedStateEpoch);
+        }
+        let update = Update {
+            snapshot_epoch: kept.snapshot.snapshot_epoch,
+            leader_epoch: kept.snapshot.leader_epoch,
+            start_offset: write.start_offset,
+            complete_count: write.complete_count,
+            batches: write.batches.clone(),
+        };
+        if kept.updates < updates_per_snapshot {
+            return Ok(ShareRecord::Update(key.clone(), Some(update)));
         }
         let mut snapshot = kept.snapshot.clone();
-        snapshot.take(&update(snapshot.snapshot_epoch));
+        snapshot.take(&update);
         snapshot.snapshot_epoch = snapshot.snapshot_epoch.saturating_add(1);
-        (snapshot.state_epoch, snapshot.written) = (state_epoch, now);
+        snapshot.written = now;
         Ok(ShareRecord::Snapshot(key.clone(), Some(snapshot)))
     }
 }
@@ -284,8 +294,16 @@ mod tests {
             batches: Vec::new(),
         };
         assert_eq!(states.write(&key(), &write(2, 0), 5, 0), Err(ErrorCode::FencedStateEpoch));
-        states.apply(&states.write(&key(), &write(3, 4), 5, 0).unwrap());
+        assert!(states.write(&key(), &write(ANY_EPOCH, ANY_EPOCH), 5, 0).is_ok());
+        states.apply(&states.write(&key(), &write(3, 9), 5, 0).unwrap());
+        assert_eq!(states.get(&key()).map(|kept| kept.snapshot.leader_epoch), Some(0), "a writer is no new leader");
+        states.apply(&states.read_as(&key(), 4).unwrap().unwrap());
+        assert_eq!(states.read_as(&key(), 4), Ok(None));
+        assert_eq!(states.read_as(&key(), 3), Err(ErrorCode::FencedLeaderEpoch));
         assert_eq!(states.write(&key(), &write(3, 3), 5, 0), Err(ErrorCode::FencedLeaderEpoch));
+        let other = ShareKey { partition: 1, ..key() };
+        assert_eq!(states.write(&other, &write(3, 4), 5, 0), Err(ErrorCode::InvalidRequest), "nobody made it");
+        assert_eq!(states.read_as(&other, 4), Err(ErrorCode::InvalidRequest));
         assert_eq!(states.initialize(&key(), 2, 0, 0), Err(ErrorCode::FencedStateEpoch));
         assert_eq!(states.get(&key()).map(|kept| kept.snapshot.start_offset), Some(10));
     }
@@ -333,6 +351,7 @@ mod tests {
             let (mut states, mut replayed) = (ShareStates::default(), ShareStates::default());
             for (changed, start_offset, initialize) in writes {
                 let record = match initialize {
+                    _ if states.get(&key()).is_none() => states.initialize(&key(), 1, start_offset, 9),
                     0 => states.initialize(&key(), 1, start_offset, 9),
                     _ => {
                         let batches = vec![batch(changed)];

@@ -64,6 +64,28 @@ impl ShareStore {
         self.with_shard(state, &cell, |shard| shard.states.get(key).map(|kept| kept.snapshot.clone()))
     }
 
+    /// The state of a share partition as its leader of term `leader_epoch` reads it, which from now on fences older leaders.
+    ///
+    /// # Errors
+    /// As [`ShareStates::read_as`], and when the log cannot be read.
+    pub fn read_as(
+        self: &Arc<Self>,
+        state: &Arc<BrokerState>,
+        key: &ShareKey,
+        leader_epoch: i32,
+    ) -> Result<Snapshot, ErrorCode> {
+        let failed = Arc::new(parking_lot::Mutex::new(Ok(())));
+        let told = Arc::clone(&failed);
+        if state.topics.by_name(STATE_TOPIC).is_none() {
+            return Err(ErrorCode::InvalidRequest);
+        }
+        // The term need not be durable before it is told: a leader that comes back after a crash has a later one.
+        let note = move |result| *told.lock() = result;
+        self.change(state, key, Box::new(note), |shard| shard.states.read_as(key, leader_epoch));
+        (*failed.lock())?;
+        self.read(state, key)?.ok_or(ErrorCode::InvalidRequest)
+    }
+
     /// Makes the states of share partitions, or has them begin anew, at these start offsets; `done` is told once all are durable.
     pub fn initialize(
         self: &Arc<Self>,
@@ -123,6 +145,10 @@ impl ShareStore {
             let batch = record.as_ref().map(|record| encode(record, state.clock.now())).transpose()?;
             if let Some(record) = &record {
                 shard.states.apply(record);
+                if let ShareRecord::Snapshot(key, None) = record {
+                    // What is gone keeps nothing in the log.
+                    shard.snapshots.remove(key);
+                }
             }
             Ok(record.zip(batch))
         });

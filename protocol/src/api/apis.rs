@@ -11,6 +11,10 @@ use super::pieces::PieceWriter;
 use super::produce::{ProduceRequest, ProduceResponse};
 use super::share_acknowledge::{ShareAcknowledgeRequest, ShareAcknowledgeResponse};
 use super::share_fetch::{ShareFetchRequest, ShareFetchResponse};
+use super::share_group_state::{
+    ReadShareGroupStateSummaryRequest, ReadShareGroupStateSummaryResponse, WriteShareGroupStateRequest,
+    WriteShareGroupStateResponse,
+};
 use super::streams_group_describe::{StreamsGroupDescribeRequest, StreamsGroupDescribeResponse};
 use super::streams_group_heartbeat::{StreamsGroupHeartbeatRequest, StreamsGroupHeartbeatResponse};
 use super::wire::{CodecError, WireMessage};
@@ -252,9 +256,9 @@ apis! {
     UpdateRaftVoter = 82, UpdateRaftVoterRequest, UpdateRaftVoterResponse, 0, 0, false;
     InitializeShareGroupState = 83, InitializeShareGroupStateRequest, InitializeShareGroupStateResponse, 0, 0, true;
     ReadShareGroupState = 84, ReadShareGroupStateRequest, ReadShareGroupStateResponse, 0, 0, true;
-    WriteShareGroupState = 85, WriteShareGroupStateRequest, WriteShareGroupStateResponse, 0, 0, true;
+    WriteShareGroupState = 85, WriteShareGroupStateRequest, WriteShareGroupStateResponse, 0, 1, true;
     DeleteShareGroupState = 86, DeleteShareGroupStateRequest, DeleteShareGroupStateResponse, 0, 0, true;
-    ReadShareGroupStateSummary = 87, ReadShareGroupStateSummaryRequest, ReadShareGroupStateSummaryResponse, 0, 0, true;
+    ReadShareGroupStateSummary = 87, ReadShareGroupStateSummaryRequest, ReadShareGroupStateSummaryResponse, 0, 1, true;
     StreamsGroupHeartbeat = 88, StreamsGroupHeartbeatRequest, StreamsGroupHeartbeatResponse, 0, 0, true;
     StreamsGroupDescribe = 89, StreamsGroupDescribeRequest, StreamsGroupDescribeResponse, 0, 0, true;
     DescribeShareGroupOffsets = 90, DescribeShareGroupOffsetsRequest, DescribeShareGroupOffsetsResponse, 0, 1, true;

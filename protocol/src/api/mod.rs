@@ -1,8 +1,8 @@
 //! Requests and responses of Kafka's protocol, typed: one enum variant per API, encoded and decoded by (API key,
 //! version).
 //!
-//! Everything but Produce, Fetch, WriteTxnMarkers, ShareFetch, ShareAcknowledge and DescribeShareGroupOffsets (of which that crate lacks the
-//! newest versions) and the APIs of streams groups (which it lacks) is
+//! Everything but Produce, Fetch, WriteTxnMarkers, ShareFetch, ShareAcknowledge, DescribeShareGroupOffsets,
+//! WriteShareGroupState and ReadShareGroupStateSummary (of which that crate lacks the newest versions) and the APIs of streams groups (which it lacks) is
 //! `kafka-protocol`'s structs ([`messages`]), with the newest versions of a few of them in `newest.rs`; this folder is the only place that names that crate. [`produce`] and [`fetch`] are our own, because they carry the record batches: their records are
 //! [`Pieces`], which may lie in a file, and are never copied into a message.
 
@@ -19,6 +19,7 @@ pub mod pieces;
 pub mod produce;
 pub mod share_acknowledge;
 pub mod share_fetch;
+pub mod share_group_state;
 pub mod streams_group_describe;
 pub mod streams_group_heartbeat;
 mod versions;

@@ -296,6 +296,8 @@ fn the_table_of_apis_is_within_what_the_codec_has() {
                 | ApiKey::ShareFetch
                 | ApiKey::ShareAcknowledge
                 | ApiKey::DescribeShareGroupOffsets
+                | ApiKey::WriteShareGroupState
+                | ApiKey::ReadShareGroupStateSummary
         );
         let theirs_max = range.max + i16::from(has_newest);
         assert!(range.min <= min && max <= theirs_max && min <= max, "{key}: {min} to {max}, codec {range}");

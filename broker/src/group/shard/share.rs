@@ -20,6 +20,12 @@ use crate::group::share::state_partitions::ToInitialize;
 use crate::share::config::ShareConfig;
 use crate::share::records::ShareKey;
 
+/// Somebody once asked for a group of this name, but nothing is known of it. A group of another kind that is empty stays what it is until it is
+/// deleted: it may have offsets that somebody counts on.
+fn is_nothing(group: &Group) -> bool {
+    !group.written && group.offsets.is_empty() && group.kind.is_vacant()
+}
+
 impl Shard {
     /// The share partitions whose state must be made before this heartbeat can be served; none if it will be refused.
     pub fn share_to_initialize(
@@ -31,19 +37,18 @@ impl Shard {
     ) -> ToInitialize {
         let none = BTreeSet::new();
         let more = beat.topic_names.as_ref().unwrap_or(&none);
-        match self.groups.get(id).map(|group| &group.kind) {
+        match self.groups.get(id) {
             _ if beat.epoch < JOIN_EPOCH => ToInitialize::default(),
-            Some(Kind::Share(group)) if group.check_heartbeat(beat, config).is_ok() => {
-                group.to_initialize(more, cluster)
-            }
-            Some(kind) if !kind.is_vacant() || beat.epoch != JOIN_EPOCH => ToInitialize::default(),
-            Some(Kind::Share(_)) => ToInitialize::default(),
+            Some(Group { kind: Kind::Share(group), .. }) => match group.check_heartbeat(beat, config) {
+                Ok(_) => group.to_initialize(more, cluster),
+                Err(_) => ToInitialize::default(),
+            },
+            Some(group) if !is_nothing(group) || beat.epoch != JOIN_EPOCH => ToInitialize::default(),
             Some(_) | None => ShareGroup::new(Arc::clone(id)).to_initialize(more, cluster),
         }
     }
 
-    /// ShareGroupHeartbeat in group `id`, after the share state of `made` was made; whoever joins first makes the group, of an empty one of
-    /// another kind if there is one. The answer may leave once the output is durable.
+    /// ShareGroupHeartbeat in group `id`, after the share state of `made` was made; whoever joins first makes the group. The answer may leave once the output is durable.
     ///
     /// # Errors
     /// As the answer; nothing has changed then.
@@ -61,13 +66,11 @@ impl Shard {
         let (answer, records) = match self.groups.get_mut(id) {
             Some(Group { kind: Kind::Share(group), .. }) if beat.epoch < JOIN_EPOCH => group.leave(beat)?,
             Some(Group { kind: Kind::Share(group), .. }) => group.heartbeat(beat, made, cluster, now, config)?,
-            Some(group) if joins && group.kind.is_vacant() => {
+            Some(group) if joins && is_nothing(group) => {
                 let mut share = Box::new(ShareGroup::new(Arc::clone(id)));
-                let (answer, records) = share.heartbeat(beat, made, cluster, now, config)?;
-                let mut all = if group.written { group.kind.removals(id) } else { Vec::new() };
-                all.extend(records);
+                let answered = share.heartbeat(beat, made, cluster, now, config)?;
                 group.kind = Kind::Share(share);
-                (answer, all)
+                answered
             }
             None if joins => {
                 let mut share = Box::new(ShareGroup::new(Arc::clone(id)));
@@ -88,7 +91,12 @@ impl Shard {
     /// # Errors
     /// `GroupIdNotFound` for a group of another kind, `NonEmptyGroup` while it has members.
     pub fn share_offsets_set(&mut self, id: &Arc<str>, made: &ToInitialize) -> Result<Output, ErrorCode> {
+        if !self.groups.contains_key(id) {
+            let group = Kind::Share(Box::new(ShareGroup::new(Arc::clone(id))));
+            self.groups.insert(Arc::clone(id), Group::new(group));
+        }
         let records = self.share_mut(id)?.offsets_set(made);
+        self.schedule(id);
         Ok(self.ahead_of_log(records))
     }
 
