@@ -225,6 +225,11 @@ impl<E: Entry> Index<E> {
         *self.state.write() = State { stored: 0, pending: Vec::new(), last: None };
     }
 
+    /// Whether the file has entries beyond those given since [`Index::begin_rebuild`].
+    pub(super) fn file_holds_more(&self) -> io::Result<bool> {
+        Ok(self.file.open(OpenMode::Create)?.0.len()? > (self.len() * E::SIZE) as u64)
+    }
+
     /// Lets the file hold the entries given since [`Index::begin_rebuild`] and nothing else; not touched if it does already.
     pub(super) fn finish_rebuild(&self) -> io::Result<()> {
         let open = self.file.open(OpenMode::Create)?;

@@ -592,6 +592,7 @@ impl PartitionLog {
             (view.active().cloned(), view.offsets.log_end)
         };
         if let Some(active) = active {
+            self.reuse_snapshot(&writer, log_end)?;
             self.write_snapshot(&writer, log_end)?;
             self.seal(&active)?;
         }

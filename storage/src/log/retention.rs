@@ -1,6 +1,7 @@
 //! What makes a log shorter: delete-records, retention by size and time, truncation by followers.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use base::{Now, Offset};
@@ -147,19 +148,37 @@ impl PartitionLog {
 
     /// Removes the snapshots that belong to no segment, except the one at `newest`.
     pub(super) fn remove_snapshots_between(&self, newest: Offset) -> Result<(), LogError> {
-        let files = self.shared.cache.files();
-        let bases: Vec<Offset> = self.view.read().segments.iter().map(|segment| segment.base_offset).collect();
-        let entries = files.list(&self.folder).map_err(|error| StorageError::io("list", &self.folder, &error))?;
-        for entry in entries {
-            if let Some((offset, ".snapshot")) = parse_file_name(&entry.name)
-                && offset != newest
-                && bases.binary_search(&offset).is_err()
-            {
-                let path = self.folder.join(&entry.name);
-                files.remove_file(&path).map_err(|error| StorageError::io("remove", &path, &error))?;
-            }
+        for path in self.superseded_snapshots(newest)? {
+            let files = self.shared.cache.files();
+            files.remove_file(&path).map_err(|error| StorageError::io("remove", &path, &error))?;
         }
         Ok(())
+    }
+
+    /// Gives a superseded snapshot that says the same its new name, `newest`: without idempotent producers all of them do, and
+    /// a name costs a file system far less than a file that goes and one that comes, at a shutdown for every partition.
+    pub(super) fn reuse_snapshot(&self, writer: &Writer, newest: Offset) -> Result<(), LogError> {
+        let files = self.shared.cache.files();
+        let Some(path) = self.superseded_snapshots(newest)?.pop() else { return Ok(()) };
+        let found = files.read(&path).map_err(|error| StorageError::io("read", &path, &error))?;
+        if found != writer.producers.to_snapshot() {
+            return Ok(());
+        }
+        let to = self.folder.join(file_name(newest, ".snapshot"));
+        files.rename(&path, &to).map_err(|error| StorageError::io("rename", &path, &error))
+    }
+
+    /// The snapshots that belong to no segment, except the one at `newest`; by rising offset.
+    fn superseded_snapshots(&self, newest: Offset) -> Result<Vec<PathBuf>, LogError> {
+        let files = self.shared.cache.files();
+        let bases: Vec<Offset> = self.view.read().segments.iter().map(|segment| segment.base_offset).collect();
+        let mut entries = files.list(&self.folder).map_err(|error| StorageError::io("list", &self.folder, &error))?;
+        entries.sort_by(|one, other| one.name.cmp(&other.name));
+        let superseded = entries.into_iter().filter(|entry| {
+            matches!(parse_file_name(&entry.name), Some((offset, ".snapshot"))
+                if offset != newest && bases.binary_search(&offset).is_err())
+        });
+        Ok(superseded.map(|entry| self.folder.join(entry.name)).collect())
     }
 
     /// Drops everything from `offset` on; for followers.

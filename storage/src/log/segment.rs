@@ -423,6 +423,11 @@ impl Segment {
     /// Ends what [`Segment::begin_rebuild`] began.
     pub(super) fn finish_rebuild(&self) -> io::Result<()> {
         self.offset_index.finish_rebuild()?;
+        // The closing entry of a clean shutdown is as true as the others, and cutting it off, once per partition, waits for
+        // the file system's journal.
+        if self.time_index.file_holds_more()? {
+            self.index_time()?;
+        }
         self.time_index.finish_rebuild()
     }
 

@@ -1,9 +1,11 @@
 //! A directory of many partitions: however many there are, few files are open at a time.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use base::Clock;
 use base::TopicPartition;
+use storage::files::Files;
 use storage::log::{AppendOptions, Durability, LogDirectory, ReadLimit};
 use uuid::Uuid;
 
@@ -58,5 +60,12 @@ fn closing_and_recovering_many_partitions_takes_few_open_files() {
         assert!(directory.recovery_report().offline.is_empty(), "{durability:?}");
         check(&machine, &directory, &["0:k=first", "1:k=second"]);
         directory.close().unwrap();
+        let left = machine.files.list(Path::new("/data/many-7")).unwrap();
+        let snapshots: Vec<String> =
+            left.into_iter().map(|entry| entry.name).filter(|name| name.ends_with(".snapshot")).collect();
+        assert_eq!(snapshots, ["00000000000000000002.snapshot"], "{durability:?}");
+        let directory = open(&machine);
+        assert!(directory.recovery_report().clean, "{durability:?}");
+        check(&machine, &directory, &["0:k=first", "1:k=second"]);
     }
 }
