@@ -35,6 +35,7 @@ pub(crate) fn serve(access: &GroupAccess, context: &RequestContext, request: Con
         });
         let described = match described {
             _ if !enabled => Err((ErrorCode::UnsupportedVersion, ErrorCode::UnsupportedVersion.message().to_owned())),
+            _ if id.is_empty() => Err((ErrorCode::InvalidGroupId, ErrorCode::InvalidGroupId.message().to_owned())),
             Ok(described) => described,
             // Nothing was ever committed here: no such group.
             Err(ErrorCode::CoordinatorNotAvailable) if access.environment.offsets_partitions().is_none() => {

@@ -34,6 +34,7 @@ pub(crate) fn serve(
         });
         let described = match (enabled, described) {
             (Err(error), _) => Err((error, error.message().to_owned())),
+            _ if id.is_empty() => Err((ErrorCode::InvalidGroupId, ErrorCode::InvalidGroupId.message().to_owned())),
             (Ok(()), Ok(described)) => described,
             // Nothing was ever written here: no such group.
             (Ok(()), Err(ErrorCode::CoordinatorNotAvailable)) if access.environment.offsets_partitions().is_none() => {

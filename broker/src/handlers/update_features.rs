@@ -95,32 +95,19 @@ fn check(image: &MetadataImage, update: &FeatureUpdateKey, version: i16) -> Resu
     Ok(level != present)
 }
 
-fn respond(answers: Vec<Checked>, version: i16, committed: Result<(), ErrorCode>) -> UpdateFeaturesResponse {
+fn respond(mut answers: Vec<Checked>, version: i16, committed: Result<(), ErrorCode>) -> UpdateFeaturesResponse {
     let mut response = UpdateFeaturesResponse::default();
     if let Err(code) = committed {
         response.error_code = code.code();
         response.error_message = Some(text(code.message()));
     }
-    if version >= FIRST_WITHOUT_RESULTS {
-        if let Some(refusal) = answers.into_iter().find_map(|(_, refusal)| refusal) {
-            response.error_code = refusal.code.code();
-            response.error_message = Some(text(refusal.message));
-        }
-        return response;
+    // One that is refused takes all others with it, which the answer as a whole says, in every version.
+    if let Some(refusal) = answers.iter_mut().find_map(|(_, refusal)| refusal.take()) {
+        response.error_code = refusal.code.code();
+        response.error_message = Some(text(refusal.message));
+    } else if version < FIRST_WITHOUT_RESULTS && response.error_code == ErrorCode::None.code() {
+        let results = answers.into_iter().map(|(feature, _)| UpdatableFeatureResult::default().with_feature(feature));
+        response.results = results.collect();
     }
-    let is_refused = answers.iter().any(|(_, refusal)| refusal.is_some());
-    let results = answers.into_iter().map(|(feature, refusal)| {
-        let result = UpdatableFeatureResult::default().with_feature(feature);
-        match refusal {
-            Some(refusal) => {
-                result.with_error_code(refusal.code.code()).with_error_message(Some(text(refusal.message)))
-            }
-            None if is_refused => result
-                .with_error_code(ErrorCode::InvalidUpdateVersion.code())
-                .with_error_message(Some(text("Another update of the same request was refused."))),
-            None => result,
-        }
-    });
-    response.results = results.collect();
     response
 }
