@@ -158,6 +158,8 @@ impl BrokerState {
                     records.push(feature_level("metadata.version", 30));
                     records.push(feature_level("streams.version", 1));
                     records.push(feature_level("transaction.version", 2));
+                    records.push(feature_level(ELIGIBLE_REPLICAS, 1));
+                    records.extend(min_isr_of_the_cluster(image, &self.config));
                 }
                 // A data directory of an earlier version gets what has come since.
                 if !image.features().contains_key("group.version") {
@@ -238,6 +240,32 @@ fn leaderless(image: &MetadataImage, broker_id: i32) -> Vec<MetadataRecord> {
         MetadataRecord::PartitionChange(PartitionChange { partition, topic_id, isr, leader, replicas: None })
     });
     changes.collect()
+}
+
+/// The feature that lets replicas outside the ISR be elected as long as no record needs more than `min.insync.replicas`
+/// (KIP-966): one node has none to elect, but the feature makes that a setting of the whole cluster.
+pub(crate) const ELIGIBLE_REPLICAS: &str = "eligible.leader.replicas.version";
+/// The setting that no single broker may have while [`ELIGIBLE_REPLICAS`] is switched on.
+pub(crate) const MIN_ISR: &str = "min.insync.replicas";
+
+/// What goes with switching [`ELIGIBLE_REPLICAS`] on: [`MIN_ISR`] becomes a setting of the cluster, that of the broker goes.
+pub(crate) fn min_isr_of_the_cluster(image: &MetadataImage, config: &crate::BrokerConfig) -> Vec<MetadataRecord> {
+    let setting = |resource_name: String, value| MetadataRecord::Config {
+        resource_type: RESOURCE_BROKER,
+        resource_name,
+        name: MIN_ISR.to_owned(),
+        value,
+    };
+    let has = |name: &str| image.settings(RESOURCE_BROKER, name).is_some_and(|settings| settings.contains_key(MIN_ISR));
+    let mut records = Vec::new();
+    if !has("") {
+        records.push(setting(String::new(), config.value(MIN_ISR).map(|value| value.trim().to_owned())));
+    }
+    let broker = config.node_id.to_string();
+    if has(&broker) {
+        records.push(setting(broker, None));
+    }
+    records
 }
 
 fn feature_level(name: &str, level: i16) -> MetadataRecord {

@@ -8,6 +8,7 @@ use protocol::api::messages::alter_client_quotas_request::{EntityData, EntryData
 use protocol::api::messages::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
 use protocol::api::messages::create_acls_request::AclCreation;
 use protocol::api::messages::delete_acls_request::DeleteAclsFilter;
+use protocol::api::messages::describe_configs_request::DescribeConfigsResource;
 use protocol::api::messages::describe_log_dirs_request::DescribableLogDirTopic;
 use protocol::api::messages::describe_quorum_request::{PartitionData, TopicData};
 use protocol::api::messages::elect_leaders_request::TopicPartitions;
@@ -221,6 +222,22 @@ fn features_move_within_what_is_understood() {
     let features = ask!(peer, 3, request, ApiVersions).finalized_features;
     let level = features.iter().find(|feature| &*feature.name == "transaction.version").unwrap();
     assert_eq!(level.max_version_level, 1);
+}
+
+#[test]
+fn min_insync_replicas_is_the_clusters_while_replicas_are_eligible() {
+    let broker = TestBroker::start(&[]);
+    let mut peer = broker.tcp();
+    let refused = ErrorCode::InvalidConfig.code();
+    assert_eq!(set_config(&mut peer, 4, "1", "min.insync.replicas", "2"), refused);
+    assert_eq!(set_config(&mut peer, 4, "", "min.insync.replicas", "2"), 0);
+    let resource = DescribeConfigsResource::default().with_resource_type(4).with_resource_name(text(""));
+    let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
+    let described = ask!(peer, 4, request, DescribeConfigs);
+    let found = described.results[0].configs.iter().find(|config| &*config.name == "min.insync.replicas").unwrap();
+    assert_eq!(found.value.as_deref(), Some("2"));
+    // 3: a dynamic default of all brokers.
+    assert_eq!(found.config_source, 3);
 }
 
 #[test]

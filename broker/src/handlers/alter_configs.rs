@@ -16,6 +16,7 @@ use storage::log::{ConfigType as TopicConfigType, TOPIC_CONFIGS};
 
 use crate::config::value_fits;
 use crate::connection_limits::ConnectionLimits;
+use crate::controller::{ELIGIBLE_REPLICAS, MIN_ISR};
 use crate::dispatch::{Outcome, RequestContext};
 use crate::effects::DYNAMIC_WITHOUT_EFFECT;
 use crate::group::consumer::config::{Bounded, ConsumerConfig};
@@ -134,6 +135,7 @@ fn change(
             for (position, (resource_type, name)) in resources.iter().enumerate() {
                 let planned = if seen.insert((*resource_type, name)) {
                     plan(state, image, position)
+                        .and_then(|changed| keep_min_isr(image, *resource_type, name, &changed).map(|()| changed))
                 } else {
                     refuse(ErrorCode::InvalidRequest, "Each resource must appear at most once.")
                 };
@@ -166,6 +168,21 @@ fn change(
             done(answers);
         },
     );
+}
+
+/// With replicas eligible for election, `min.insync.replicas` is the cluster's, and stays.
+fn keep_min_isr(image: &MetadataImage, resource_type: i8, name: &str, changed: &Changed) -> Result<(), Refusal> {
+    let is_on = image.features().get(ELIGIBLE_REPLICAS).is_some_and(|level| *level > 0);
+    match changed.get(MIN_ISR) {
+        Some(_) if is_on && resource_type == RESOURCE_BROKER && !name.is_empty() => {
+            refuse(ErrorCode::InvalidConfig, "Broker-level min.insync.replicas cannot be altered while ELR is enabled.")
+        }
+        Some(None) if is_on && resource_type == RESOURCE_BROKER => refuse(
+            ErrorCode::InvalidConfig,
+            "Cluster-level min.insync.replicas cannot be removed while ELR is enabled.",
+        ),
+        _ => Ok(()),
+    }
 }
 
 fn present_settings(

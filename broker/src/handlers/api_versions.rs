@@ -6,6 +6,7 @@ use protocol::api::messages::api_versions_response::{ApiVersion, FinalizedFeatur
 use protocol::api::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use protocol::api::{ApiKey, ErrorCode, Response, advertised_versions};
 
+use crate::controller::ELIGIBLE_REPLICAS;
 use crate::dispatch::{Outcome, RequestContext, is_served};
 use crate::state::BrokerState;
 
@@ -16,6 +17,7 @@ const FIRST_WITH_LEVEL_ZERO: i16 = 4;
 
 /// Features with the lowest and highest level that is understood.
 pub(crate) const FEATURES: &[(&str, i16, i16)] = &[
+    (ELIGIBLE_REPLICAS, 0, 1),
     ("group.version", 0, 1),
     ("metadata.version", 7, 30),
     ("share.version", 0, 1),

@@ -8,6 +8,7 @@ use protocol::api::messages::update_features_response::UpdatableFeatureResult;
 use protocol::api::messages::{UpdateFeaturesRequest, UpdateFeaturesResponse};
 use protocol::api::{ErrorCode, Response, StrBytes};
 
+use crate::controller::{ELIGIBLE_REPLICAS, min_isr_of_the_cluster};
 use crate::dispatch::{Outcome, RequestContext};
 use crate::metadata::changes::{Refusal, refuse};
 use crate::metadata::{MetadataImage, MetadataRecord};
@@ -39,6 +40,9 @@ pub(crate) fn handle(state: &Arc<BrokerState>, context: &RequestContext, request
                 refused |= outcome.is_err();
                 if outcome == Ok(true) {
                     let (name, level) = (update.feature.to_string(), update.max_version_level);
+                    if name == ELIGIBLE_REPLICAS && level > 0 {
+                        records.extend(min_isr_of_the_cluster(image, &state.config));
+                    }
                     records.push(MetadataRecord::FeatureLevel { name, level });
                 }
                 checked.lock().push((update.feature.clone(), outcome.err()));
