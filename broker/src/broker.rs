@@ -102,6 +102,7 @@ impl Broker {
             topic_defaults: RwLock::new(Arc::new(topic_defaults)),
             connection_ids: ConnectionIds::default(),
             open_connections,
+            verifies_partitions: AtomicBool::new(true),
             request_memory,
             client_quotas: ClientQuotas::default(),
             closed: AtomicBool::new(false),

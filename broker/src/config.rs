@@ -87,10 +87,6 @@ pub struct BrokerConfig {
     pub transactional_id_expiration_interval_ms: i64,
     /// `transactional.id.expiration.ms`.
     pub transactional_id_expiration_ms: i64,
-    /// `transaction.partition.verification.enable`.
-    pub transaction_partition_verification_enable: bool,
-    /// `producer.id.expiration.ms`.
-    pub producer_id_expiration_ms: i64,
 }
 
 impl BrokerConfig {
@@ -254,8 +250,6 @@ impl BrokerConfig {
             transactional_id_expiration_interval_ms: reader
                 .long("transaction.remove.expired.transaction.cleanup.interval.ms"),
             transactional_id_expiration_ms: reader.long("transactional.id.expiration.ms"),
-            transaction_partition_verification_enable: reader.boolean("transaction.partition.verification.enable"),
-            producer_id_expiration_ms: reader.long("producer.id.expiration.ms"),
             explicit,
         })
     }

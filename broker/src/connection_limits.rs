@@ -13,6 +13,8 @@ use crate::error::BrokerError;
 pub(crate) struct OpenConnections {
     limits: RwLock<ConnectionLimits>,
     counts: Mutex<Counts>,
+    /// When the next connection would be due if all came at the rate that is allowed, in microseconds of ticks.
+    next_turn_us: Mutex<i64>,
 }
 
 #[derive(Default)]
@@ -30,7 +32,11 @@ pub struct ConnectionLimits {
     pub per_address: usize,
     /// `max.connections.per.ip.overrides`.
     pub overrides: BTreeMap<IpAddr, usize>,
+    /// `max.connection.creation.rate`: connections a second; those above it wait.
+    pub creation_rate: u32,
 }
+
+const SECOND_US: i64 = 1_000_000;
 
 /// One open connection; dropped with it.
 pub(crate) struct OpenConnection {
@@ -39,7 +45,8 @@ pub(crate) struct OpenConnection {
 }
 
 /// The properties they come from.
-pub(crate) const LIMITS: [&str; 3] = ["max.connections", "max.connections.per.ip", "max.connections.per.ip.overrides"];
+pub(crate) const LIMITS: [&str; 4] =
+    ["max.connections", "max.connections.per.ip", "max.connections.per.ip.overrides", "max.connection.creation.rate"];
 
 impl ConnectionLimits {
     /// From properties; what is not there has Kafka's default.
@@ -49,7 +56,9 @@ impl ConnectionLimits {
     pub fn from_properties(explicit: &BTreeMap<String, String>) -> Result<Self, BrokerError> {
         let text = |name: &str| explicit.get(name).map(|value| value.trim());
         let count = |name: &str| text(name).and_then(|value| value.parse().ok()).unwrap_or(i32::MAX);
-        Self::new(count(LIMITS[0]), count(LIMITS[1]), text(LIMITS[2]).unwrap_or_default())
+        let limits = Self::new(count(LIMITS[0]), count(LIMITS[1]), text(LIMITS[2]).unwrap_or_default())?;
+        let creation_rate = u32::try_from(count(LIMITS[3])).unwrap_or(1).max(1);
+        Ok(Self { creation_rate, ..limits })
     }
 
     /// From the values of the three properties.
@@ -58,7 +67,12 @@ impl ConnectionLimits {
     /// An entry of the overrides is not `ADDRESS:COUNT`.
     pub fn new(total: i32, per_address: i32, overrides: &str) -> Result<Self, BrokerError> {
         let count = |count: i32| usize::try_from(count).unwrap_or(0);
-        let mut limits = Self { total: count(total), per_address: count(per_address), overrides: BTreeMap::new() };
+        let mut limits = Self {
+            total: count(total),
+            per_address: count(per_address),
+            overrides: BTreeMap::new(),
+            creation_rate: i32::MAX as u32,
+        };
         for entry in overrides.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
             let parsed = entry.rsplit_once(':').and_then(|(address, count)| {
                 let address = address.trim().trim_start_matches('[').trim_end_matches(']');
@@ -82,12 +96,23 @@ impl ConnectionLimits {
 impl OpenConnections {
     /// None are open.
     pub(crate) fn new(limits: ConnectionLimits) -> Self {
-        Self { limits: RwLock::new(limits), counts: Mutex::default() }
+        Self { limits: RwLock::new(limits), counts: Mutex::default(), next_turn_us: Mutex::new(i64::MIN) }
     }
 
     /// From now on these hold.
     pub(crate) fn set_limits(&self, limits: ConnectionLimits) {
         *self.limits.write() = limits;
+    }
+
+    /// How long a connection that comes at `now_ticks_ms` has to wait, in ms, so that no more come than a second allows. As many as that may
+    /// come at once after a second without any.
+    pub(crate) fn wait_ms(&self, now_ticks_ms: i64) -> u64 {
+        let interval_us = SECOND_US / i64::from(self.limits.read().creation_rate.max(1));
+        let now_us = now_ticks_ms.saturating_mul(1000);
+        let mut next_us = self.next_turn_us.lock();
+        let turn_us = (*next_us).max(now_us.saturating_sub(SECOND_US - interval_us));
+        *next_us = turn_us.saturating_add(interval_us);
+        u64::try_from((turn_us - now_us).max(0)).unwrap_or(0).div_ceil(1000)
     }
 
     /// Counts a connection from `address` in.
@@ -127,6 +152,20 @@ impl Drop for OpenConnection {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_above_the_rate_wait_for_their_turn() {
+        let rate = |creation_rate| ConnectionLimits { creation_rate, ..ConnectionLimits::new(9, 9, "").unwrap() };
+        let open = OpenConnections::new(rate(10));
+        let waits: Vec<u64> = (0..13).map(|_| open.wait_ms(50_000)).collect();
+        assert_eq!(waits, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 100, 200, 300]);
+        assert_eq!(open.wait_ms(50_350), 50, "the next turn");
+        assert_eq!(open.wait_ms(90_000), 0);
+        open.set_limits(rate(1));
+        assert_eq!([open.wait_ms(200_000), open.wait_ms(200_000), open.wait_ms(200_500)], [0, 1000, 1500]);
+        open.set_limits(rate(i32::MAX as u32));
+        assert_eq!((0..100_000).map(|_| open.wait_ms(300_000)).max(), Some(0), "no bound");
+    }
 
     #[test]
     fn limits_hold_in_all_and_for_each_address_and_a_closed_connection_makes_room() {

@@ -2,6 +2,7 @@
 //! open logs.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use base::{PartitionId, TopicPartition};
 use parking_lot::Mutex;
@@ -10,6 +11,7 @@ use uuid::Uuid;
 
 use crate::connection_limits::ConnectionLimits;
 use crate::data_directory::OrKeepEverything;
+use crate::dynamic;
 use crate::error::BrokerError;
 use crate::metadata::records::PartitionChange;
 use crate::metadata::{MetadataImage, MetadataRecord, RESOURCE_BROKER, Settings, changes};
@@ -92,7 +94,10 @@ impl BrokerState {
 
     /// Follows the broker's own properties that may change while it runs; topics' defaults are followed elsewhere.
     fn configure_broker(&self, image: &MetadataImage) {
-        match ConnectionLimits::from_properties(&self.properties_with(image)) {
+        let properties = self.properties_with(image);
+        self.log.set_settings(dynamic::of_directory(&properties, &self.config));
+        self.verifies_partitions.store(dynamic::verifies_partitions(&properties), Ordering::Release);
+        match ConnectionLimits::from_properties(&properties) {
             Ok(limits) => self.open_connections.set_limits(limits),
             Err(error) => tracing::error!("limits of connections are left as they were: {error}"),
         }

@@ -6,7 +6,8 @@ use base::{Clock, Rng, TopicPartition};
 use storage::error::ErrorKind;
 use storage::files::Files;
 use storage::log::{
-    ClaimedDirectory, Durability, LogConfig, LogDirectory, LogDirectoryOptions, MetaProperties, RecoveryReport,
+    ClaimedDirectory, DirectorySettings, Durability, LogConfig, LogDirectory, LogDirectoryOptions, MetaProperties,
+    RecoveryReport,
 };
 use uuid::Uuid;
 
@@ -48,15 +49,27 @@ pub(crate) fn directory_options(config: &BrokerConfig, clock: &Arc<dyn Clock>, r
     options.high_watermark_checkpoint_interval_ms =
         long("replica.high.watermark.checkpoint.interval.ms", options.high_watermark_checkpoint_interval_ms);
     options.cleaner_enable = config.value("log.cleaner.enable").is_none_or(|text| text != "false");
-    options.cleaner_backoff_ms = long("log.cleaner.backoff.ms", options.cleaner_backoff_ms);
-    if config.explicit.contains_key("log.cleaner.dedupe.buffer.size") {
-        let bytes = long("log.cleaner.dedupe.buffer.size", 0);
-        options.cleaner_dedupe_buffer_bytes = usize::try_from(bytes).unwrap_or(options.cleaner_dedupe_buffer_bytes);
-    }
-    options.producer_id_expiration_ms = config.producer_id_expiration_ms;
+    options.settings = crate::dynamic::of_directory(&config.explicit, config);
     options.producer_id_expiration_check_interval_ms =
         long("producer.id.expiration.check.interval.ms", options.producer_id_expiration_check_interval_ms);
     options
+}
+
+/// What of the data directory may change while it is open, from the value of each property, and whether somebody set it.
+pub(crate) fn directory_settings<'a>(
+    value: impl Fn(&str) -> Option<&'a str>,
+    is_set: impl Fn(&str) -> bool,
+) -> DirectorySettings {
+    let mut settings = DirectorySettings::default();
+    let long = |key: &str, default: i64| value(key).and_then(|text| text.trim().parse().ok()).unwrap_or(default);
+    settings.cleaner_backoff_ms = long("log.cleaner.backoff.ms", settings.cleaner_backoff_ms);
+    // Kafka's default is more than a small broker should take without being told.
+    if is_set("log.cleaner.dedupe.buffer.size") {
+        let bytes = long("log.cleaner.dedupe.buffer.size", 0);
+        settings.cleaner_dedupe_buffer_bytes = usize::try_from(bytes).unwrap_or(settings.cleaner_dedupe_buffer_bytes);
+    }
+    settings.producer_id_expiration_ms = long("producer.id.expiration.ms", settings.producer_id_expiration_ms);
+    settings
 }
 
 pub(crate) fn open_error(config: &BrokerConfig, error: &storage::error::StorageError) -> BrokerError {

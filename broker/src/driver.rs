@@ -60,7 +60,10 @@ impl Broker {
         timer.thread().unpark();
         running.threads.push(timer);
         let cleaning = (running.broker.clone(), stop);
-        running.threads.push(spawn("broker-cleaner", move || clean(&cleaning.0, &cleaning.1))?);
+        let cleaner = spawn("broker-cleaner", move || clean(&cleaning.0, &cleaning.1))?;
+        let cleaner_thread = cleaner.thread().clone();
+        running.broker.state().log.on_settings(Box::new(move || cleaner_thread.unpark()));
+        running.threads.push(cleaner);
         Ok(running)
     }
 }

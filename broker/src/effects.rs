@@ -77,6 +77,7 @@ pub const WITH_EFFECT: &[&str] = &[
     "log.dirs",
     "log.flush.offset.checkpoint.interval.ms",
     "log.retention.check.interval.ms",
+    "max.connection.creation.rate",
     "max.connections",
     "max.connections.per.ip",
     "max.connections.per.ip.overrides",

@@ -16,6 +16,7 @@ mod controller;
 mod data_directory;
 pub mod dispatch;
 mod driver;
+mod dynamic;
 pub mod effects;
 pub mod error;
 pub mod group;

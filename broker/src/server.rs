@@ -188,7 +188,18 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener) {
             () = closing => return,
             _ = sweep.tick() => shared.close_idle(),
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => shared.serve(stream, peer),
+                Ok((stream, peer)) => {
+                    let wait_ms = shared.state.open_connections.wait_ms(shared.state.clock.now().ticks_ms);
+                    if wait_ms > 0 {
+                        // Who comes after waits in the system's queue.
+                        let closing = shared.closing.notified();
+                        tokio::select! {
+                            () = closing => return,
+                            () = pause(Duration::from_millis(wait_ms)) => {}
+                        }
+                    }
+                    shared.serve(stream, peer);
+                }
                 Err(error) => {
                     // Out of file descriptors, most likely: others may be closed meanwhile.
                     tracing::warn!("a connection could not be accepted: {error}");

@@ -62,6 +62,8 @@ pub struct BrokerState {
     pub(crate) topic_defaults: RwLock<Arc<Settings>>,
     pub(crate) connection_ids: ConnectionIds,
     pub(crate) open_connections: Arc<OpenConnections>,
+    /// `transaction.partition.verification.enable`.
+    pub(crate) verifies_partitions: AtomicBool,
     pub(crate) request_memory: RequestMemory,
     pub(crate) client_quotas: ClientQuotas,
     pub(crate) closed: AtomicBool,

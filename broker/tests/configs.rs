@@ -9,6 +9,7 @@ use protocol::api::messages::describe_configs_response::DescribeConfigsResourceR
 use protocol::api::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use protocol::api::messages::{DescribeConfigsRequest, IncrementalAlterConfigsRequest};
 use protocol::api::{ErrorCode, Response};
+use protocol::record::{BatchBuilder, BuilderOptions, Compression, HeadersRef};
 use support::*;
 
 fn describe(peer: &mut Peer, kind: i8, name: &str, keys: &[&str]) -> Result<Vec<DescribeConfigsResourceResult>, i16> {
@@ -173,6 +174,81 @@ fn what_is_set_for_all_brokers_holds_where_this_one_sets_nothing_and_survives_a_
     assert_eq!(setting(peer, TOPIC, "t", "retention.ms"), ("7200000".into(), 4));
     assert_eq!(alter(peer, BROKER, "", &[("num.partitions", 0, Some("3"))]), ErrorCode::InvalidRequest.code());
     assert_eq!(alter(peer, BROKER, "", &[("log.retention.ms", 0, Some("soon"))]), ErrorCode::InvalidConfig.code());
+}
+
+/// Settings that Kafka changes while it runs: those with a meaning here have their effect, others are refused by name.
+#[test]
+fn what_the_broker_follows_can_be_changed_and_the_rest_says_why_not() {
+    on_each_target(&[], |peer| {
+        for (name, value) in [
+            ("log.cleaner.backoff.ms", "5"),
+            ("log.cleaner.dedupe.buffer.size", "2000000"),
+            ("max.connection.creation.rate", "1000"),
+            ("message.max.bytes", "100000"),
+            ("producer.id.expiration.ms", "60000"),
+            ("transaction.partition.verification.enable", "false"),
+            ("group.share.assignment.interval.ms", "5"),
+        ] {
+            for (layer, source) in [("", 3), ("1", 2)] {
+                assert_eq!(alter(peer, BROKER, layer, &[(name, 0, Some(value))]), 0, "{name}");
+                assert_eq!(setting(peer, BROKER, "1", name), (value.into(), source), "{name}");
+            }
+            assert!(!describe(peer, BROKER, "1", &[name]).unwrap()[0].read_only, "{name}");
+        }
+        assert_eq!(setting(peer, GROUP, "g", "share.assignment.interval.ms"), ("5".into(), 2));
+        for name in ["num.network.threads", "ssl.keystore.location", "listeners"] {
+            let change = AlterableConfig::default().with_name(text(name)).with_value(Some(text("4")));
+            let resource = AlterConfigsResource::default().with_resource_type(BROKER).with_resource_name(text("1"));
+            let request = IncrementalAlterConfigsRequest::default();
+            let request = request.with_resources(vec![resource.with_configs(vec![change])]);
+            let Response::IncrementalAlterConfigs(response) = peer.call(1, request) else { panic!() };
+            assert_eq!(response.responses[0].error_code, ErrorCode::InvalidRequest.code(), "{name}");
+            assert!(response.responses[0].error_message.as_ref().unwrap().contains(name), "{response:?}");
+            assert!(describe(peer, BROKER, "1", &[name]).unwrap()[0].read_only, "{name}");
+        }
+        for (name, value) in [
+            ("log.cleaner.backoff.ms", "-1"),
+            ("log.cleaner.dedupe.buffer.size", "9"),
+            ("producer.id.expiration.ms", "0"),
+            ("max.connection.creation.rate", "0"),
+            ("group.share.assignment.interval.ms", "99999999"),
+        ] {
+            assert_eq!(alter(peer, BROKER, "", &[(name, 0, Some(value))]), ErrorCode::InvalidConfig.code(), "{name}");
+        }
+    });
+}
+
+#[test]
+fn a_shorter_pause_of_the_cleaner_holds_at_once() {
+    let broker = TestBroker::start(&[("log.cleaner.backoff.ms", "3600000")]);
+    let mut peer = broker.tcp();
+    let compacted = [("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "0"), ("segment.ms", "1")];
+    peer.create_topic("t", 1, &compacted);
+    let keyed = |timestamp: i64, value: &str| {
+        let mut builder = BatchBuilder::new(Compression::None, BuilderOptions::default());
+        builder.append(timestamp, Some(b"k"), Some(value.as_bytes()), HeadersRef::EMPTY).unwrap();
+        builder.build().unwrap()
+    };
+    for (timestamp, value) in [(1_000, "old"), (2_000, "new"), (3_000, "active")] {
+        assert_eq!(peer.produce("t", 0, 1, keyed(timestamp, value)).error_code, ErrorCode::None);
+    }
+    assert_eq!(peer.values("t", 0, 0).first().map(String::as_str), Some("old"));
+    assert_eq!(alter(&mut peer, BROKER, "1", &[("log.cleaner.backoff.ms", 0, Some("1"))]), 0);
+    let is_cleaned = |_| peer.values("t", 0, 0).first().is_none_or(|first| first != "old");
+    assert!((0..1_000_000).any(is_cleaned), "the old value is still there");
+}
+
+#[test]
+fn larger_messages_are_taken_once_the_broker_allows_them() {
+    on_each_target(&[], |peer| {
+        peer.create_topic("t", 1, &[]);
+        let large = "x".repeat(2_000);
+        assert_eq!(alter(peer, BROKER, "", &[("message.max.bytes", 0, Some("1000"))]), 0);
+        let refused = peer.produce("t", 0, 1, batch(&[&large]));
+        assert_eq!(refused.error_code, ErrorCode::MessageTooLarge);
+        assert_eq!(alter(peer, BROKER, "", &[("message.max.bytes", 0, Some("3000"))]), 0);
+        assert_eq!(peer.produce("t", 0, 1, batch(&[&large])).error_code, ErrorCode::None);
+    });
 }
 
 #[test]

@@ -172,6 +172,8 @@ fn snapshots_that_were_superseded_go() {
         ("share.coordinator.state.topic.num.partitions", "1"),
         ("share.coordinator.state.topic.prune.interval.ms", "1"),
         ("share.coordinator.snapshot.update.records.per.snapshot", "1"),
+        // Has the timer look often from the start.
+        ("replica.high.watermark.checkpoint.interval.ms", "10"),
     ];
     let (mut broker, mut caller, id) = world(&settings);
     assert_eq!(caller.initialize(id, 0, 1, 0), 0);

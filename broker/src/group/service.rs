@@ -17,6 +17,7 @@ use super::environment::{Cluster, Done, GroupEnvironment, OFFSETS_TOPIC};
 use super::output::InTransaction;
 use crate::config::BrokerConfig;
 use crate::dispatch::{Outcome, RequestContext};
+use crate::dynamic;
 use crate::handlers;
 use crate::metadata::RESOURCE_GROUP;
 use crate::metadata::changes::TopicWish;
@@ -270,6 +271,6 @@ impl Cluster for BrokerEnvironment {
 
     fn group_settings(&self, group: &str) -> BTreeMap<String, String> {
         let Some(state) = self.state.upgrade() else { return BTreeMap::new() };
-        state.metadata.current().settings(RESOURCE_GROUP, group).cloned().unwrap_or_default()
+        dynamic::group_settings(&state.metadata.current(), state.config.node_id, group)
     }
 }

@@ -18,6 +18,7 @@ use crate::config::value_fits;
 use crate::connection_limits::ConnectionLimits;
 use crate::controller::{ELIGIBLE_REPLICAS, MIN_ISR};
 use crate::dispatch::{Outcome, RequestContext};
+use crate::dynamic;
 use crate::effects::DYNAMIC_WITHOUT_EFFECT;
 use crate::group::consumer::config::{Bounded, ConsumerConfig};
 use crate::metadata::changes::{Refusal, log_config, refuse};
@@ -29,7 +30,7 @@ use crate::properties::{ConfigType, PROPERTIES};
 use crate::share::config::wrong_value;
 use crate::state::BrokerState;
 
-use super::describe_configs::{Changed, GROUP_SETTINGS, is_dynamic_property};
+use super::describe_configs::{Changed, GROUP_SETTINGS};
 use super::text;
 
 const SET: i8 = 0;
@@ -286,15 +287,18 @@ fn check(state: &BrokerState, resource_type: i8, wanted: &Settings) -> Result<()
                 let Some((_, kind, _)) = PROPERTIES.iter().find(|known| known.0 == name.as_str()) else {
                     return refuse(ErrorCode::InvalidConfig, format!("Unknown broker config {name}"));
                 };
-                if !is_dynamic_property(name) {
-                    return refuse(
-                        ErrorCode::InvalidRequest,
-                        format!("Cannot update these configs dynamically: {name}"),
-                    );
+                if !dynamic::is_dynamic(name) {
+                    return refuse(ErrorCode::InvalidRequest, dynamic::refusal(name));
                 }
                 check_value(name, *kind, value)?;
                 if DYNAMIC_WITHOUT_EFFECT.binary_search(&name.as_str()).is_ok() {
                     tracing::warn!("the broker property {name} has no effect in this broker");
+                }
+                if let Err(message) = dynamic::check_value(name, value) {
+                    return refuse(ErrorCode::InvalidConfig, message);
+                }
+                if let Some(setting) = name.strip_prefix("group.") {
+                    check_bounds(state, setting, value)?;
                 }
             }
             let mut explicit = state.config.explicit.clone();

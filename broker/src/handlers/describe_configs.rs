@@ -12,9 +12,8 @@ use protocol::api::{ErrorCode, Response};
 use storage::log::{ConfigType as TopicConfigType, TOPIC_CONFIGS};
 
 use crate::config::TOPIC_DEFAULTS;
-use crate::connection_limits::LIMITS;
 use crate::dispatch::{Outcome, RequestContext};
-use crate::effects::DYNAMIC_WITHOUT_EFFECT;
+use crate::dynamic::is_dynamic;
 use crate::metadata::changes::{Refusal, check_topic_name, refuse};
 use crate::metadata::{
     RESOURCE_BROKER, RESOURCE_BROKER_LOGGER, RESOURCE_CLIENT_METRICS, RESOURCE_GROUP, RESOURCE_TOPIC, Settings,
@@ -197,7 +196,7 @@ fn broker_settings(state: &BrokerState) -> Vec<Setting> {
             value,
             source,
             kind: property_kind(*kind),
-            read_only: !is_dynamic_property(name),
+            read_only: !is_dynamic(name),
             synonyms,
         }
     });
@@ -229,10 +228,16 @@ fn dynamic_broker_defaults(state: &BrokerState) -> Vec<Setting> {
 fn group_settings(state: &BrokerState, group: &str) -> Vec<Setting> {
     let image = state.metadata.current();
     let own = image.settings(RESOURCE_GROUP, group).cloned().unwrap_or_default();
+    let node = state.config.node_id.to_string();
     let settings = GROUP_SETTINGS.iter().map(|(name, kind, property)| {
         let mut synonyms = Vec::new();
         if let Some(value) = own.get(*name) {
             synonyms.push(((*name).to_owned(), Some(value.clone()), SOURCE_GROUP));
+        }
+        for (layer, source) in [(&*node, SOURCE_DYNAMIC_BROKER), ("", SOURCE_DYNAMIC_DEFAULT)] {
+            if let Some(value) = image.settings(RESOURCE_BROKER, layer).and_then(|set| set.get(*property)) {
+                synonyms.push(((*property).to_owned(), Some(value.clone()), source));
+            }
         }
         let source = if state.config.explicit.contains_key(*property) { SOURCE_STATIC } else { SOURCE_DEFAULT };
         if let Some(value) = state.config.value(property) {
@@ -256,17 +261,6 @@ fn default_of_group(name: &str) -> Option<&'static str> {
         "share.renew.acknowledge.enable" => Some("true"),
         _ => None,
     }
-}
-
-/// Whether a property of the broker may be changed while it runs: limits of connections, those that are defaults of topic
-/// settings, and those that Kafka would change and that are nothing here.
-pub(crate) fn is_dynamic_property(name: &str) -> bool {
-    LIMITS.contains(&name) || is_topic_default(name) || DYNAMIC_WITHOUT_EFFECT.binary_search(&name).is_ok()
-}
-
-fn is_topic_default(name: &str) -> bool {
-    TOPIC_DEFAULTS.iter().any(|(_, properties)| properties.iter().any(|(property, _)| *property == name))
-        && !matches!(name, "log.retention.minutes" | "log.retention.hours" | "log.roll.hours" | "log.roll.jitter.hours")
 }
 
 /// Settings as Kafka keeps them: by name.

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use base::ProducerId;
 use protocol::api::{ErrorCode, ProduceRequest, ProduceResponse, Response};
@@ -148,7 +149,7 @@ impl Job {
             .filter(|(_, batch)| !batch.passes())
             .map(|(index, batch)| (index, batch.partition.clone()))
             .collect();
-        if asked.is_empty() || !self.state.config.transaction_partition_verification_enable {
+        if asked.is_empty() || !self.state.verifies_partitions.load(Ordering::Acquire) {
             return Admitted { verdicts };
         }
         let id = self.request.transactional_id.as_deref().unwrap_or_default();

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use protocol::api::messages::txn_offset_commit_response::{
     TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
@@ -98,7 +99,7 @@ pub(crate) fn serve(
         coordinator.add(environment, &id, identity, partitions, EPOCH_BUMPS, ADD_WAIT_MS, Box::new(held));
         return Outcome::Deferred;
     }
-    let verified = match state.config.transaction_partition_verification_enable {
+    let verified = match state.verifies_partitions.load(Ordering::Acquire) {
         true => access.coordinator.verify(&access.environment, &id, identity, &[offsets]),
         false => Ok(vec![Ok(())]),
     };

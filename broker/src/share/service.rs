@@ -15,7 +15,7 @@ use super::records::ShareKey;
 use super::sessions::{SessionKey, ShareSessions, SharedPartition};
 use super::store::{Done, STATE_TOPIC, ShareStore};
 use crate::config::BrokerConfig;
-use crate::metadata::RESOURCE_GROUP;
+use crate::dynamic;
 use crate::shards::Alarm;
 use crate::state::BrokerState;
 
@@ -58,10 +58,7 @@ impl ShareService {
 
     /// The settings of one group.
     pub fn config_of(&self, state: &BrokerState, group: &str) -> ShareConfig {
-        match state.metadata.current().settings(RESOURCE_GROUP, group) {
-            Some(settings) => self.config.with_settings(settings),
-            None => self.config.clone(),
-        }
+        self.config.with_settings(&dynamic::group_settings(&state.metadata.current(), state.config.node_id, group))
     }
 
     /// Whether share groups are served.

@@ -37,7 +37,7 @@ impl LogDirectory {
         let candidates = self.open_partitions().into_iter().filter_map(|log| self.dirt_of(log, now));
         let Some(dirtiest) = candidates.max_by(|a, b| a.ratio.total_cmp(&b.ratio)) else { return false };
         let partition = dirtiest.log.topic_partition().clone();
-        let buffer_bytes = self.options.cleaner_dedupe_buffer_bytes;
+        let buffer_bytes = self.settings.lock().cleaner_dedupe_buffer_bytes;
         match dirtiest.log.clean(dirtiest.first_dirty, dirtiest.uncleanable, buffer_bytes, now) {
             Ok(Some(end)) => {
                 let offsets = {

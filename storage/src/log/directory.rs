@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use base::{Clock, Rng, TopicPartition};
 use parking_lot::Mutex;
@@ -56,12 +56,8 @@ pub struct LogDirectoryOptions {
     pub high_watermark_checkpoint_interval_ms: i64,
     /// `log.cleaner.enable`
     pub cleaner_enable: bool,
-    /// `log.cleaner.backoff.ms`
-    pub cleaner_backoff_ms: i64,
-    /// `log.cleaner.dedupe.buffer.size`: memory of the cleaner's offset map.
-    pub cleaner_dedupe_buffer_bytes: usize,
-    /// `producer.id.expiration.ms`
-    pub producer_id_expiration_ms: i64,
+    /// What may change later.
+    pub settings: DirectorySettings,
     /// `producer.id.expiration.check.interval.ms`
     pub producer_id_expiration_check_interval_ms: i64,
 }
@@ -81,12 +77,41 @@ impl LogDirectoryOptions {
             offset_checkpoint_interval_ms: 60_000,
             high_watermark_checkpoint_interval_ms: 5_000,
             cleaner_enable: true,
-            cleaner_backoff_ms: 15_000,
-            cleaner_dedupe_buffer_bytes: 16 << 20,
-            producer_id_expiration_ms: 86_400_000,
+            settings: DirectorySettings::default(),
             producer_id_expiration_check_interval_ms: 600_000,
         }
     }
+}
+
+/// What may change while a directory is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirectorySettings {
+    /// `log.cleaner.backoff.ms`
+    pub cleaner_backoff_ms: i64,
+    /// `log.cleaner.dedupe.buffer.size`: memory of the cleaner's offset map.
+    pub cleaner_dedupe_buffer_bytes: usize,
+    /// `producer.id.expiration.ms`
+    pub producer_id_expiration_ms: i64,
+}
+
+impl Default for DirectorySettings {
+    /// Kafka's defaults, but for the cleaner's memory: 16 MiB.
+    fn default() -> Self {
+        Self {
+            cleaner_backoff_ms: 15_000,
+            cleaner_dedupe_buffer_bytes: 16 << 20,
+            producer_id_expiration_ms: 86_400_000,
+        }
+    }
+}
+
+/// When the cleaner looked last.
+#[derive(Clone, Copy)]
+pub(super) struct CleanerTurn {
+    /// In ticks.
+    pub(super) looked_ticks_ms: i64,
+    /// There was something to clean, and may be more.
+    pub(super) found_some: bool,
 }
 
 /// Identity of a data directory: `meta.properties`.
@@ -127,8 +152,11 @@ pub struct LogDirectory {
     pub(super) options: LogDirectoryOptions,
     pub(super) partitions: Mutex<BTreeMap<TopicPartition, Slot>>,
     pub(super) schedule: Mutex<Schedule>,
-    /// When the cleaner looks next, in ticks; held while it works.
-    pub(super) cleaner_ticks_ms: Mutex<Option<i64>>,
+    pub(super) settings: Mutex<DirectorySettings>,
+    /// Held while the cleaner works.
+    pub(super) cleaner_turn: Mutex<Option<CleanerTurn>>,
+    /// Wakes whoever runs the cleaner.
+    pub(super) on_settings: OnceLock<Box<dyn Fn() + Send + Sync>>,
     pub(super) cleaner_offsets: Mutex<Offsets>,
     /// Partitions whose cleaning failed: left alone until the directory is opened again.
     pub(super) uncleanable: Mutex<BTreeSet<TopicPartition>>,
@@ -206,10 +234,12 @@ impl LogDirectory {
         }
         let mut directory = Self {
             shared,
+            settings: Mutex::new(options.settings),
             options,
             partitions: Mutex::new(partitions),
             schedule: Mutex::default(),
-            cleaner_ticks_ms: Mutex::default(),
+            cleaner_turn: Mutex::default(),
+            on_settings: OnceLock::new(),
             cleaner_offsets: Mutex::new(cleaner_offsets),
             uncleanable: Mutex::default(),
             report: RecoveryReport { clean, ..RecoveryReport::default() },
@@ -222,6 +252,21 @@ impl LogDirectory {
             directory.open_all();
         }
         Ok(directory)
+    }
+
+    /// From now on these hold.
+    pub fn set_settings(&self, settings: DirectorySettings) {
+        let before = std::mem::replace(&mut *self.settings.lock(), settings);
+        if before != settings
+            && let Some(wake) = self.on_settings.get()
+        {
+            wake();
+        }
+    }
+
+    /// Calls `wake` whenever the settings have changed, so that whoever sleeps until the cleaner's next turn looks again.
+    pub fn on_settings(&self, wake: Box<dyn Fn() + Send + Sync>) {
+        let _ = self.on_settings.set(wake); // there is one such driver
     }
 
     /// The folder.

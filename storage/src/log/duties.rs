@@ -2,7 +2,7 @@
 
 use base::Now;
 
-use super::directory::{DirectoryStep, LogDirectory};
+use super::directory::{CleanerTurn, DirectoryStep, LogDirectory};
 
 /// Kafka's delay before the first retention check.
 const INITIAL_TASK_DELAY_MS: i64 = 30_000;
@@ -24,15 +24,19 @@ impl LogDirectory {
         if !self.options.cleaner_enable {
             return DirectoryStep { did_work: false, next_wake_ticks_ms: i64::MAX };
         }
-        let mut due = self.cleaner_ticks_ms.lock();
-        let backoff_ms = self.options.cleaner_backoff_ms.max(1);
-        let did_work = now.ticks_ms >= *due.get_or_insert(now.ticks_ms.saturating_add(backoff_ms));
+        let mut turn = self.cleaner_turn.lock();
+        let turn = turn.get_or_insert(CleanerTurn { looked_ticks_ms: now.ticks_ms, found_some: false });
+        // The settings may have changed since: when the next turn is depends on those of now.
+        let due = |turn: &CleanerTurn| {
+            let backoff_ms = if turn.found_some { 0 } else { self.settings.lock().cleaner_backoff_ms.max(1) };
+            turn.looked_ticks_ms.saturating_add(backoff_ms)
+        };
+        let did_work = now.ticks_ms >= due(turn);
         if did_work {
             // More may be dirty: look again at once.
-            let wait_ms = if self.clean_dirtiest(now) { 0 } else { backoff_ms };
-            *due = Some(now.ticks_ms.saturating_add(wait_ms));
+            *turn = CleanerTurn { looked_ticks_ms: now.ticks_ms, found_some: self.clean_dirtiest(now) };
         }
-        DirectoryStep { did_work, next_wake_ticks_ms: due.unwrap_or(i64::MAX) }
+        DirectoryStep { did_work, next_wake_ticks_ms: due(turn) }
     }
 
     /// Does what is due and quick: checkpoints, retention, deferred deletes, expiry of producers.
@@ -72,7 +76,7 @@ impl LogDirectory {
             tracing::error!(%error, "cannot write recovery points and log starts");
         }
         if due(&mut schedule.expiry_ticks_ms, options.producer_id_expiration_check_interval_ms) {
-            let before = now.wall_ms.saturating_sub(options.producer_id_expiration_ms);
+            let before = now.wall_ms.saturating_sub(self.settings.lock().producer_id_expiration_ms);
             for log in self.open_partitions() {
                 log.writer.lock().producers.expire(before);
             }

@@ -38,7 +38,7 @@ pub use claim::ClaimedDirectory;
 pub use config::{
     CleanupPolicy, CompressionType, ConfigDefinition, ConfigType, LogConfig, TOPIC_CONFIGS, TimestampType,
 };
-pub use directory::{DirectoryStep, LogDirectory, LogDirectoryOptions, MetaProperties};
+pub use directory::{DirectorySettings, DirectoryStep, LogDirectory, LogDirectoryOptions, MetaProperties};
 pub use dump::{Dump, DumpedBatch, DumpedBytes, dump, dump_file};
 pub use dump_files::{DumpedEntry, check_index, dump_entries};
 pub use flusher::{FlushStep, Flusher};

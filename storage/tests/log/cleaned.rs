@@ -13,7 +13,7 @@ use base::{ManualClock, Now, Rng, TopicPartition};
 use bytes::Bytes;
 use protocol::record::{BatchHeader, Compression, RecordBatch, batches};
 use storage::files::{Files, OpenMode, SimFiles};
-use storage::log::{Durability, LogConfig, LogDirectory, LogDirectoryOptions, dump};
+use storage::log::{DirectorySettings, Durability, LogConfig, LogDirectory, LogDirectoryOptions, dump};
 use uuid::Uuid;
 
 use super::sample::unbundle;
@@ -65,7 +65,7 @@ fn compare(before: &str, after: &str) {
         let now = Now { wall_ms, ticks_ms: 1_000 };
         let options = LogDirectoryOptions {
             durability: Durability::Process,
-            cleaner_backoff_ms: 1,
+            settings: DirectorySettings { cleaner_backoff_ms: 1, ..DirectorySettings::default() },
             ..LogDirectoryOptions::new(ManualClock::new(now.wall_ms), Rng::from_seed(1))
         };
         let directory = LogDirectory::open(Arc::clone(&files), "/data", options).unwrap();
