@@ -157,7 +157,14 @@ fn what_is_set_for_all_brokers_holds_where_this_one_sets_nothing_and_survives_a_
     let listed = describe(peer, BROKER, "", &[]).unwrap();
     let listed: Vec<_> =
         listed.iter().map(|found| (&*found.name, found.value.as_deref(), found.config_source)).collect();
-    assert_eq!(listed, [("log.retention.ms", Some("1000"), 3), ("max.connections", Some("77"), 3)]);
+    assert_eq!(
+        listed,
+        [
+            ("log.retention.ms", Some("1000"), 3),
+            ("max.connections", Some("77"), 3),
+            ("min.insync.replicas", Some("1"), 3)
+        ]
+    );
 
     assert_eq!(alter(peer, BROKER, "1", &[("log.retention.ms", 0, Some("500"))]), 0);
     assert_eq!(setting(peer, TOPIC, "t", "retention.ms"), ("500".into(), 2));
