@@ -23,7 +23,7 @@ fn topics_are_altered_and_described_as_json() {
     ];
     assert_eq!(broker.ask(&alter), "topic orders has 2 partition(s)\nchanged 2 setting(s) of topic orders\n");
     let described: serde_json::Value = serde_json::from_str(&broker.ask(&["topics", "describe", "--json"])).unwrap();
-    assert_eq!(described["settings"], serde_json::json!({ "cleanup.policy": "compact" }));
+    assert_eq!(described["settings"], serde_json::json!({ "cleanup.policy": "compact", "min.insync.replicas": "1" }));
     assert_eq!(described["partitions"].as_array().unwrap().len(), 2);
     assert_eq!(broker.ask(&["topics", "create", "orders", "--if-not-exists"]), "topic orders is there already\n");
     assert_eq!(broker.ask(&["topics", "delete", "order", "--if-exists"]), "there is no topic order\n");
@@ -41,13 +41,15 @@ fn settings_are_shown_and_changed() {
     let broker = BrokerProcess::start(data.path(), &[]);
     broker.ask(&["topics", "create", "orders"]);
     let of_topic = |arguments: &[&str]| broker.ask(&[&["configs"], arguments, &["--topic", "orders"]].concat());
-    assert_eq!(of_topic(&["describe"]), "");
+    // What is no default: also what holds for all brokers, as this does in a new cluster.
+    assert_eq!(of_topic(&["describe"]), "SETTING              VALUE\nmin.insync.replicas  1\n");
     let changed = of_topic(&["alter", "--set", "retention.ms=7777", "--append", "cleanup.policy=compact"]);
     assert_eq!(changed, "changed 2 setting(s) of topic orders\n");
     assert_snapshot!(of_topic(&["describe"]), @r"
-    SETTING         VALUE
-    cleanup.policy  delete,compact
-    retention.ms    7777
+    SETTING              VALUE
+    cleanup.policy       delete,compact
+    min.insync.replicas  1
+    retention.ms         7777
     ");
     of_topic(&["alter", "--delete", "retention.ms", "--subtract", "cleanup.policy=compact"]);
     let all = of_topic(&["describe", "--all", "--json"]);
@@ -59,7 +61,7 @@ fn settings_are_shown_and_changed() {
     let defaults = ["--broker-defaults"];
     let changed = broker.ask(&[&["configs", "alter", "--set", "log.retention.ms=8888"][..], &defaults].concat());
     assert_eq!(changed, "changed 1 setting(s) of the defaults of brokers\n");
-    assert!(broker.ask(&[&["configs", "describe"][..], &defaults].concat()).contains("log.retention.ms  8888"));
+    assert!(broker.ask(&[&["configs", "describe"][..], &defaults].concat()).contains("log.retention.ms     8888"));
     broker.ask(&[&["configs", "alter", "--delete", "log.retention.ms"][..], &defaults].concat());
     assert_snapshot!(broker.refuses(&[
         &["configs", "describe"],

@@ -20,7 +20,7 @@ fn topics_are_created_listed_described_and_deleted() {
     let (id, described) = described.strip_prefix("orders  id ").unwrap().split_once(' ').unwrap();
     assert_eq!(id.len(), 36);
     insta::assert_snapshot!(described, @r"
-    2 partition(s)  cleanup.policy=compact retention.ms=5
+    2 partition(s)  cleanup.policy=compact min.insync.replicas=1 retention.ms=5
      PARTITION  LEADER  EPOCH  REPLICAS  IN SYNC
      0          1       0      1         1
      1          1       0      1         1
