@@ -12,6 +12,9 @@ use super::{Compression, DEFAULT_DECOMPRESSED_LIMIT, RecordError, Records, Slots
 /// Bytes of a batch before its records.
 pub const HEADER_SIZE: usize = 61;
 
+/// Most bytes of records in a batch: positions in them are 32 bits, and the largest of these is null.
+const BODY_MAX: usize = u32::MAX as usize - 1;
+
 /// Base offset and length: what `batch_length` does not count.
 const LOG_OVERHEAD: usize = 12;
 /// Smallest size of an entry of any magic: what must be there to tell them apart.
@@ -318,12 +321,9 @@ impl RecordBatch {
     /// # Errors
     /// As there.
     pub fn records_within(&self, limit: usize) -> Result<Records, RecordError> {
-        if self.header.record_count < 0 {
-            return Err(RecordError::corrupt("record count", self.header.record_count));
-        }
-        let body = match self.header.attributes.codec()? {
+        let body = match self.codec_of_records()? {
             Compression::None => self.stored_body(),
-            codec => decompress(codec, &self.bytes[HEADER_SIZE..], limit.min(u32::MAX as usize - 1))?.into(),
+            codec => decompress(codec, &self.bytes[HEADER_SIZE..], limit.min(BODY_MAX))?.into(),
         };
         Ok(Records::new(body, &self.header))
     }
@@ -334,17 +334,19 @@ impl RecordBatch {
     /// # Errors
     /// As [`RecordBatch::records_within`].
     pub fn with_slots<T>(&self, limit: usize, look: impl FnOnce(Slots<'_>) -> T) -> Result<T, RecordError> {
+        let stored = &self.bytes[HEADER_SIZE..];
+        match self.codec_of_records()? {
+            Compression::None => Ok(look(Slots::new(stored, &self.header))),
+            codec => with_decompressed(codec, stored, limit.min(BODY_MAX), |body| look(Slots::new(body, &self.header))),
+        }
+    }
+
+    /// How the records are stored, if there can be so many.
+    fn codec_of_records(&self) -> Result<Compression, RecordError> {
         if self.header.record_count < 0 {
             return Err(RecordError::corrupt("record count", self.header.record_count));
         }
-        let stored = &self.bytes[HEADER_SIZE..];
-        match self.header.attributes.codec()? {
-            Compression::None => Ok(look(Slots::new(stored, &self.header))),
-            codec => {
-                let limit = limit.min(u32::MAX as usize - 1);
-                with_decompressed(codec, stored, limit, |body| look(Slots::new(body, &self.header)))
-            }
-        }
+        self.header.attributes.codec()
     }
 }
 
