@@ -59,7 +59,7 @@ impl Caller {
             delivery_complete_count: to.1,
             state_batches: batches.collect(),
         };
-        let topics = vec![WriteShareStateTopic { topic_id: topic, partitions: vec![part] }];
+        let topics = vec![ShareStateTopic { topic_id: topic, partitions: vec![part] }];
         let request = WriteShareGroupStateRequest { group_id: Arc::from(self.group), topics };
         let Response::WriteShareGroupState(response) = self.peer.call(1, request) else { panic!() };
         response.results[0].partitions[0].error_code
@@ -82,7 +82,7 @@ impl Caller {
     /// State and leader epoch, start offset and how many records are done with, or the error.
     fn summary(&mut self, topic: Uuid, partition: i32) -> Result<(i32, i32, i64, i32), ErrorCode> {
         let partitions = vec![SummaryOfSharePartition { partition, leader_epoch: 0 }];
-        let topics = vec![SummaryOfShareTopic { topic_id: topic, partitions }];
+        let topics = vec![ShareStateTopic { topic_id: topic, partitions }];
         let request = ReadShareGroupStateSummaryRequest { group_id: Arc::from(self.group), topics };
         let Response::ReadShareGroupStateSummary(response) = self.peer.call(1, request) else { panic!() };
         let part = &response.results[0].partitions[0];

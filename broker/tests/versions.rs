@@ -37,7 +37,7 @@ use protocol::api::messages::*;
 use protocol::api::share_acknowledge::ShareAcknowledgeRequest;
 use protocol::api::share_fetch::{ShareFetchPartition, ShareFetchRequest, ShareFetchTopic};
 use protocol::api::share_group_state::{
-    ReadShareGroupStateSummaryRequest, SummaryOfShareTopic, WriteShareGroupStateRequest, WriteShareStateTopic,
+    ReadShareGroupStateSummaryRequest, ShareStateTopic, WriteShareGroupStateRequest,
 };
 use protocol::api::streams_group_describe::StreamsGroupDescribeRequest;
 use protocol::api::streams_group_heartbeat::StreamsGroupHeartbeatRequest;
@@ -292,7 +292,7 @@ fn share_request(key: ApiKey, topic_id: Uuid) -> Request {
             .into(),
         ApiKey::WriteShareGroupState => WriteShareGroupStateRequest {
             group_id: "shares".into(),
-            topics: vec![WriteShareStateTopic { topic_id, partitions: vec![Default::default()] }],
+            topics: vec![ShareStateTopic { topic_id, partitions: vec![Default::default()] }],
         }
         .into(),
         ApiKey::DeleteShareGroupState => DeleteShareGroupStateRequest::default()
@@ -305,7 +305,7 @@ fn share_request(key: ApiKey, topic_id: Uuid) -> Request {
             .into(),
         ApiKey::ReadShareGroupStateSummary => ReadShareGroupStateSummaryRequest {
             group_id: "shares".into(),
-            topics: vec![SummaryOfShareTopic { topic_id, partitions: vec![Default::default()] }],
+            topics: vec![ShareStateTopic { topic_id, partitions: vec![Default::default()] }],
         }
         .into(),
         ApiKey::DescribeShareGroupOffsets => {

@@ -11,9 +11,9 @@ use protocol::api::messages::{
     read_share_group_state_response as read,
 };
 use protocol::api::share_group_state::{
-    ReadShareGroupStateSummaryRequest, ReadShareGroupStateSummaryResponse, ShareStateBatch, SummarizedSharePartition,
-    SummarizedShareTopic, WriteShareGroupStateRequest, WriteShareGroupStateResponse, WriteShareStatePartition,
-    WrittenShareStatePartition, WrittenShareStateTopic,
+    ReadShareGroupStateSummaryRequest, ReadShareGroupStateSummaryResponse, ShareStateBatch, ShareStateTopic,
+    SummarizedSharePartition, WriteShareGroupStateRequest, WriteShareGroupStateResponse, WriteShareStatePartition,
+    WrittenShareStatePartition,
 };
 use protocol::api::{ErrorCode, Response, Uuid};
 
@@ -24,6 +24,7 @@ use crate::share::in_flight::StateBatch;
 use crate::share::records::{ShareKey, Snapshot};
 use crate::share::sessions::SharedPartition;
 use crate::share::state::{NO_OFFSET, Write};
+use crate::share::store::Done;
 use crate::state::BrokerState;
 
 /// What is answered of each partition that a request names: nothing, if it leaves something out.
@@ -64,6 +65,23 @@ fn in_words(error: ErrorCode) -> Option<Arc<str>> {
     error.is_error().then(|| Arc::from(error.message()))
 }
 
+/// Starts what is asked of each partition, and answers once all of it is durable or refused.
+fn settle<P>(
+    context: &RequestContext,
+    parts: Vec<(Uuid, P)>,
+    index_of: impl Fn(&P) -> i32,
+    answer: impl FnOnce(Vec<Settled>) -> Response + Send + 'static,
+    start: impl Fn(Uuid, P, Done),
+) -> Outcome {
+    let partitions = parts.iter().map(|(topic, part)| (*topic, index_of(part))).collect();
+    let responder = context.defer();
+    let together = Together::of(partitions, move |settled| responder.send(answer(settled)));
+    for (index, (topic, part)) in parts.into_iter().enumerate() {
+        start(topic, part, together.done(index));
+    }
+    Outcome::Deferred
+}
+
 pub(crate) fn initialize(
     state: &Arc<BrokerState>,
     context: &RequestContext,
@@ -80,22 +98,21 @@ pub(crate) fn initialize(
         let topic = |id, parts| initialized::InitializeStateResult::default().with_topic_id(id).with_partitions(parts);
         InitializeShareGroupStateResponse::default().with_results(by_topic(results, topic)).into()
     };
-    let partitions = parts.iter().map(|(topic, part)| (*topic, part.partition)).collect();
-    let responder = context.defer();
-    let together = Together::of(partitions, move |settled| responder.send(answer(settled)));
-    for (index, (topic, part)) in parts.into_iter().enumerate() {
-        let done = together.done(index);
-        let known = key(state, &group, (topic, part.partition));
-        let known = known.and_then(|key| exists(state, &key).map(|()| key));
-        let is_offset = part.start_offset >= NO_OFFSET;
-        match known.and_then(|key| is_offset.then_some(key).ok_or(ErrorCode::InvalidRequest)) {
-            Ok(key) => {
-                state.shares.initialize_state(state, vec![(key, part.start_offset)], part.state_epoch, done);
+    settle(
+        context,
+        parts,
+        |part| part.partition,
+        answer,
+        |topic, part, done| {
+            let known = key(state, &group, (topic, part.partition));
+            let known = known.and_then(|key| exists(state, &key).map(|()| key));
+            let is_offset = part.start_offset >= NO_OFFSET;
+            match known.and_then(|key| is_offset.then_some(key).ok_or(ErrorCode::InvalidRequest)) {
+                Ok(key) => state.shares.initialize_state(state, vec![(key, part.start_offset)], part.state_epoch, done),
+                Err(error) => done(Err(error)),
             }
-            Err(error) => done(Err(error)),
-        }
-    }
-    Outcome::Deferred
+        },
+    )
 }
 
 pub(crate) fn write(
@@ -109,26 +126,27 @@ pub(crate) fn write(
         let results = settled.into_iter().map(|((topic, partition), error)| {
             (topic, WrittenShareStatePartition { partition, error_code: error.code(), error_message: in_words(error) })
         });
-        let topic = |topic_id, partitions| WrittenShareStateTopic { topic_id, partitions };
+        let topic = |topic_id, partitions| ShareStateTopic { topic_id, partitions };
         WriteShareGroupStateResponse { results: by_topic(results, topic) }.into()
     };
-    let partitions = parts.iter().map(|(topic, part)| (*topic, part.partition)).collect();
-    let responder = context.defer();
-    let together = Together::of(partitions, move |settled| responder.send(answer(settled)));
-    for (index, (topic, part)) in parts.into_iter().enumerate() {
-        let done = together.done(index);
-        let known = key(state, &group, (topic, part.partition)).and_then(|key| {
-            // Whether there is such a state comes before whether there is such a topic.
-            state.shares.store().read(state, &key)?.ok_or(ErrorCode::InvalidRequest)?;
-            exists(state, &key)?;
-            Ok((key, changes(part)?))
-        });
-        match known {
-            Ok((key, write)) => state.shares.store().write(state, &key, &write, done),
-            Err(error) => done(Err(error)),
-        }
-    }
-    Outcome::Deferred
+    settle(
+        context,
+        parts,
+        |part| part.partition,
+        answer,
+        |topic, part, done| {
+            let known = key(state, &group, (topic, part.partition)).and_then(|key| {
+                // Whether there is such a state comes before whether there is such a topic.
+                state.shares.store().read(state, &key)?.ok_or(ErrorCode::InvalidRequest)?;
+                exists(state, &key)?;
+                Ok((key, changes(part)?))
+            });
+            match known {
+                Ok((key, write)) => state.shares.store().write(state, &key, &write, done),
+                Err(error) => done(Err(error)),
+            }
+        },
+    )
 }
 
 /// What is to be written; batches that no reader could make anything of are refused.
@@ -166,18 +184,19 @@ pub(crate) fn delete(
         let topic = |id, parts| deleted::DeleteStateResult::default().with_topic_id(id).with_partitions(parts);
         DeleteShareGroupStateResponse::default().with_results(by_topic(results, topic)).into()
     };
-    let partitions = parts.iter().map(|(topic, part)| (*topic, part.partition)).collect();
-    let responder = context.defer();
-    let together = Together::of(partitions, move |settled| responder.send(answer(settled)));
-    for (index, (topic, part)) in parts.into_iter().enumerate() {
-        let done = together.done(index);
-        let known = key(state, &group, (topic, part.partition));
-        match known.and_then(|key| exists(state, &key).map(|()| key)) {
-            Ok(key) => state.shares.delete_state(state, vec![key], done),
-            Err(error) => done(Err(error)),
-        }
-    }
-    Outcome::Deferred
+    settle(
+        context,
+        parts,
+        |part| part.partition,
+        answer,
+        |topic, part, done| {
+            let known = key(state, &group, (topic, part.partition));
+            match known.and_then(|key| exists(state, &key).map(|()| key)) {
+                Ok(key) => state.shares.delete_state(state, vec![key], done),
+                Err(error) => done(Err(error)),
+            }
+        },
+    )
 }
 
 pub(crate) fn read(state: &Arc<BrokerState>, request: ReadShareGroupStateRequest) -> Outcome {
@@ -246,6 +265,6 @@ pub(crate) fn summary(state: &Arc<BrokerState>, request: ReadShareGroupStateSumm
         };
         (topic, result)
     });
-    let topic = |topic_id, partitions| SummarizedShareTopic { topic_id, partitions };
+    let topic = |topic_id, partitions| ShareStateTopic { topic_id, partitions };
     Response::from(ReadShareGroupStateSummaryResponse { results: by_topic(results, topic) }).into()
 }

@@ -1,5 +1,6 @@
 //! WriteShareGroupState and ReadShareGroupStateSummary (KIP-932), versions 0 and 1: our own structs, because `kafka-protocol` does not know
-//! version 1, which counts the records that are done with. Field for field as in Kafka's JSON files of 4.3.
+//! version 1, which counts the records that are done with. Field for field as in Kafka's JSON files of 4.3. All four list partitions by topic,
+//! [`ShareStateTopic`]; only what is said of a partition differs.
 
 use std::sync::Arc;
 
@@ -15,22 +16,56 @@ const FIRST_WITH_COUNT: i16 = 1;
 /// That number where it is not known.
 const NO_COUNT: i32 = -1;
 
+/// What is said of the partitions of one topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShareStateTopic<P> {
+    /// The topic.
+    pub topic_id: Uuid,
+    /// Its partitions.
+    pub partitions: Vec<P>,
+}
+
+impl<P> ShareStateTopic<P> {
+    fn write_with(
+        &self,
+        writer: &mut Writer<'_>,
+        partition: impl Fn(&mut Writer<'_>, &P) -> Result<(), CodecError>,
+    ) -> Result<(), CodecError> {
+        self.topic_id.write(writer)?;
+        writer.array(Some(&self.partitions), partition)?;
+        writer.tagged_fields(&[]);
+        Ok(())
+    }
+
+    fn read_with(
+        reader: &mut Reader,
+        partition: impl Fn(&mut Reader) -> Result<P, CodecError>,
+    ) -> Result<Self, CodecError> {
+        let topic_id = reader.uuid("topic id")?;
+        let topic = Self { topic_id, partitions: reader.array("partitions", partition)? };
+        reader.skip_tagged_fields()?;
+        Ok(topic)
+    }
+}
+
+/// For partitions that are alike in all versions.
+impl<P: Field> Field for ShareStateTopic<P> {
+    fn read(reader: &mut Reader, _name: &'static str) -> Result<Self, CodecError> {
+        Self::read_with(reader, |reader| P::read(reader, "partition"))
+    }
+
+    fn write(&self, writer: &mut Writer<'_>) -> Result<(), CodecError> {
+        self.write_with(writer, |writer, partition| partition.write(writer))
+    }
+}
+
 /// Changes the state of share partitions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WriteShareGroupStateRequest {
     /// The group.
     pub group_id: Arc<str>,
     /// Its topics.
-    pub topics: Vec<WriteShareStateTopic>,
-}
-
-/// Changes of one topic.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct WriteShareStateTopic {
-    /// The topic.
-    pub topic_id: Uuid,
-    /// Its partitions.
-    pub partitions: Vec<WriteShareStatePartition>,
+    pub topics: Vec<ShareStateTopic<WriteShareStatePartition>>,
 }
 
 /// Changes of one partition.
@@ -66,15 +101,7 @@ wire_structs! {
     /// What became of changes.
     WriteShareGroupStateResponse {
         /// One for each topic.
-        results: Vec<WrittenShareStateTopic>,
-    }
-
-    /// What became of the changes of one topic.
-    WrittenShareStateTopic {
-        /// The topic.
-        topic_id: Uuid,
-        /// Its partitions.
-        partitions: Vec<WrittenShareStatePartition>,
+        results: Vec<ShareStateTopic<WrittenShareStatePartition>>,
     }
 
     /// What became of the changes of one partition.
@@ -92,15 +119,7 @@ wire_structs! {
         /// The group.
         group_id: Arc<str>,
         /// Its topics.
-        topics: Vec<SummaryOfShareTopic>,
-    }
-
-    /// Asks how far the partitions of one topic have come.
-    SummaryOfShareTopic {
-        /// The topic.
-        topic_id: Uuid,
-        /// Its partitions.
-        partitions: Vec<SummaryOfSharePartition>,
+        topics: Vec<ShareStateTopic<SummaryOfSharePartition>>,
     }
 
     /// Asks how far one partition has come.
@@ -116,16 +135,7 @@ wire_structs! {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReadShareGroupStateSummaryResponse {
     /// One for each topic.
-    pub results: Vec<SummarizedShareTopic>,
-}
-
-/// How far the partitions of one topic have come.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SummarizedShareTopic {
-    /// The topic.
-    pub topic_id: Uuid,
-    /// Its partitions.
-    pub partitions: Vec<SummarizedSharePartition>,
+    pub results: Vec<ShareStateTopic<SummarizedSharePartition>>,
 }
 
 /// How far one partition has come.
@@ -189,10 +199,7 @@ impl WireMessage for WriteShareGroupStateRequest {
         let writer = &mut Writer { out, flexible: true, message: "WriteShareGroupStateRequest" };
         self.group_id.write(writer)?;
         writer.array(Some(&self.topics), |writer, topic| {
-            topic.topic_id.write(writer)?;
-            writer.array(Some(&topic.partitions), |writer, partition| partition.write(writer, version))?;
-            writer.tagged_fields(&[]);
-            Ok(())
+            topic.write_with(writer, |writer, partition| partition.write(writer, version))
         })?;
         writer.tagged_fields(&[]);
         Ok(())
@@ -202,12 +209,7 @@ impl WireMessage for WriteShareGroupStateRequest {
         let reader = &mut Reader::new(bytes, true);
         let group_id = reader.shared_str("group id")?;
         let topics = reader.array("topics", |reader| {
-            let topic = WriteShareStateTopic {
-                topic_id: reader.uuid("topic id")?,
-                partitions: reader.array("partitions", |reader| WriteShareStatePartition::read(reader, version))?,
-            };
-            reader.skip_tagged_fields()?;
-            Ok(topic)
+            ShareStateTopic::read_with(reader, |reader| WriteShareStatePartition::read(reader, version))
         })?;
         reader.skip_tagged_fields()?;
         Ok(Self { group_id, topics })
@@ -252,10 +254,7 @@ impl WireMessage for ReadShareGroupStateSummaryResponse {
     fn encode_wire(&self, out: &mut PieceWriter, version: i16) -> Result<(), CodecError> {
         let writer = &mut Writer { out, flexible: true, message: "ReadShareGroupStateSummaryResponse" };
         writer.array(Some(&self.results), |writer, topic| {
-            topic.topic_id.write(writer)?;
-            writer.array(Some(&topic.partitions), |writer, partition| partition.write(writer, version))?;
-            writer.tagged_fields(&[]);
-            Ok(())
+            topic.write_with(writer, |writer, partition| partition.write(writer, version))
         })?;
         writer.tagged_fields(&[]);
         Ok(())
@@ -264,12 +263,7 @@ impl WireMessage for ReadShareGroupStateSummaryResponse {
     fn decode_wire(bytes: Bytes, version: i16) -> Result<Self, CodecError> {
         let reader = &mut Reader::new(bytes, true);
         let results = reader.array("results", |reader| {
-            let topic = SummarizedShareTopic {
-                topic_id: reader.uuid("topic id")?,
-                partitions: reader.array("partitions", |reader| SummarizedSharePartition::read(reader, version))?,
-            };
-            reader.skip_tagged_fields()?;
-            Ok(topic)
+            ShareStateTopic::read_with(reader, |reader| SummarizedSharePartition::read(reader, version))
         })?;
         reader.skip_tagged_fields()?;
         Ok(Self { results })
