@@ -24,7 +24,7 @@ use protocol::api::{Request, Response, StrBytes, Uuid};
 use protocol::frame;
 use protocol::transport::RequestEnvelope;
 
-use super::support::{BrokerProcess, directory};
+use super::support::{BrokerProcess, awaited, directory};
 
 const ROUNDS: usize = 6;
 const RECORDS: i64 = 300;
@@ -88,18 +88,16 @@ impl Peer {
         let set = self.call(1, IncrementalAlterConfigsRequest::default().with_resources(vec![resource]));
         let Response::IncrementalAlterConfigs(set) = set else { panic!() };
         assert_eq!(set.responses[0].error_code, 0);
-        for _ in 0..100 {
+        // The coordinator is there once its topic is durable: that takes as long as the disk and the machine's other work make it.
+        awaited("a partition of the group", || {
             self.call(4, FindCoordinatorRequest::default().with_coordinator_keys(vec![text("g")]));
             let beat = ShareGroupHeartbeatRequest::default()
                 .with_group_id(GroupId(text("g")))
                 .with_member_id(text("m"))
                 .with_subscribed_topic_names(Some(vec![TopicName(text("t"))]));
             let Response::ShareGroupHeartbeat(joined) = self.call(1, beat) else { panic!() };
-            if let Some(assignment) = joined.assignment {
-                return assignment.topic_partitions[0].topic_id;
-            }
-        }
-        panic!("the group gave no partition");
+            joined.assignment.map(|assignment| assignment.topic_partitions[0].topic_id)
+        })
     }
 
     /// Acquires all there is: offsets with their delivery counts.

@@ -4,10 +4,14 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 
+use base::{Clock, SystemClock};
 use client::{Admin, Client, ClientConfig};
 use tempfile::TempDir;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_millstream");
+
+/// Longer than anything takes that comes at all.
+const PATIENCE_MS: i64 = 60_000;
 
 /// A command with nothing of the surroundings that changes what it says.
 pub fn command(arguments: &[&str]) -> Command {
@@ -197,6 +201,18 @@ impl Drop for BrokerProcess {
         // Both fail when it has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Asks until there is `what`, which may take a busy machine a while.
+pub fn awaited<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let clock = SystemClock::new();
+    let give_up = clock.now().ticks_ms + PATIENCE_MS;
+    loop {
+        if let Some(found) = ask() {
+            return found;
+        }
+        assert!(clock.now().ticks_ms < give_up, "no {what} within {PATIENCE_MS} ms");
     }
 }
 
