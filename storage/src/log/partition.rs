@@ -591,12 +591,13 @@ impl PartitionLog {
             let view = self.view.read();
             (view.active().cloned(), view.offsets.log_end)
         };
+        let mut superseded = self.superseded_snapshots(log_end)?;
         if let Some(active) = active {
-            self.reuse_snapshot(&writer, log_end)?;
+            self.reuse_snapshot(&writer, log_end, &mut superseded)?;
             self.write_snapshot(&writer, log_end)?;
             self.seal(&active)?;
         }
-        self.remove_snapshots_between(log_end)?;
+        self.remove_snapshots(&superseded)?;
         self.queue_sync();
         Ok(())
     }

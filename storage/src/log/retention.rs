@@ -146,30 +146,37 @@ impl PartitionLog {
         }
     }
 
-    /// Removes the snapshots that belong to no segment, except the one at `newest`.
-    pub(super) fn remove_snapshots_between(&self, newest: Offset) -> Result<(), LogError> {
-        for path in self.superseded_snapshots(newest)? {
-            let files = self.shared.cache.files();
-            files.remove_file(&path).map_err(|error| StorageError::io("remove", &path, &error))?;
-        }
-        Ok(())
+    /// Removes these snapshots.
+    pub(super) fn remove_snapshots(&self, superseded: &[PathBuf]) -> Result<(), LogError> {
+        let files = self.shared.cache.files();
+        superseded
+            .iter()
+            .try_for_each(|path| files.remove_file(path).map_err(|error| StorageError::io("remove", path, &error)))
     }
 
-    /// Gives a superseded snapshot that says the same its new name, `newest`: without idempotent producers all of them do, and
-    /// a name costs a file system far less than a file that goes and one that comes, at a shutdown for every partition.
-    pub(super) fn reuse_snapshot(&self, writer: &Writer, newest: Offset) -> Result<(), LogError> {
+    /// Gives the last of the superseded snapshots, if it says the same, its new name, `newest`, and takes it off the list: without
+    /// idempotent producers all of them do, and a name costs a file system far less than a file that goes and one that comes,
+    /// at a shutdown for every partition.
+    pub(super) fn reuse_snapshot(
+        &self,
+        writer: &Writer,
+        newest: Offset,
+        superseded: &mut Vec<PathBuf>,
+    ) -> Result<(), LogError> {
         let files = self.shared.cache.files();
-        let Some(path) = self.superseded_snapshots(newest)?.pop() else { return Ok(()) };
-        let found = files.read(&path).map_err(|error| StorageError::io("read", &path, &error))?;
+        let Some(path) = superseded.last() else { return Ok(()) };
+        let found = files.read(path).map_err(|error| StorageError::io("read", path, &error))?;
         if found != writer.producers.to_snapshot() {
             return Ok(());
         }
         let to = self.folder.join(file_name(newest, ".snapshot"));
-        files.rename(&path, &to).map_err(|error| StorageError::io("rename", &path, &error))
+        files.rename(path, &to).map_err(|error| StorageError::io("rename", path, &error))?;
+        superseded.pop();
+        Ok(())
     }
 
-    /// The snapshots that belong to no segment, except the one at `newest`; by rising offset.
-    fn superseded_snapshots(&self, newest: Offset) -> Result<Vec<PathBuf>, LogError> {
+    /// The snapshots that belong to no segment, except the one at `newest`; by rising offset. Lists the folder.
+    pub(super) fn superseded_snapshots(&self, newest: Offset) -> Result<Vec<PathBuf>, LogError> {
         let files = self.shared.cache.files();
         let bases: Vec<Offset> = self.view.read().segments.iter().map(|segment| segment.base_offset).collect();
         let mut entries = files.list(&self.folder).map_err(|error| StorageError::io("list", &self.folder, &error))?;
