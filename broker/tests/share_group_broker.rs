@@ -169,6 +169,17 @@ fn records_are_acquired_settled_and_kept_over_a_restart() {
 }
 
 #[test]
+fn a_groups_setting_holds_from_the_next_fetch_on() {
+    let (_broker, mut peer, id) = world();
+    let lock_ms = |peer: &mut Peer, epoch| fetch(peer, request("a", epoch, told(id, &[]))).acquisition_lock_timeout_ms;
+    assert_eq!(lock_ms(&mut peer, 0), 30_000);
+    assert_eq!(set(&mut peer, "share.record.lock.duration.ms", "20000"), 0);
+    assert_eq!(lock_ms(&mut peer, 1), 20_000);
+    assert_eq!(set(&mut peer, "share.record.lock.duration.ms", "40000"), 0);
+    assert_eq!(lock_ms(&mut peer, 2), 40_000);
+}
+
+#[test]
 fn the_end_of_a_session_releases_what_it_had() {
     let (_broker, mut peer, id) = world();
     fetch(&mut peer, request("a", 0, told(id, &[])));

@@ -175,6 +175,20 @@ impl<'a> Reader<'a> {
         self.array(field).map(Uuid::from_bytes)
     }
 
+    /// Reads a value of version 0 to its end, tagged fields (none is known) included; `kind` says in errors what it is.
+    pub(crate) fn whole_version_0<T>(
+        bytes: &'a [u8],
+        kind: &'static str,
+        fields: impl FnOnce(&mut Self) -> Result<T, GroupRecordError>,
+    ) -> Result<T, GroupRecordError> {
+        let mut input = Self { bytes };
+        input.version_0(kind)?;
+        let value = fields(&mut input)?;
+        input.no_tags()?;
+        input.end(kind)?;
+        Ok(value)
+    }
+
     /// A value's version, which must be 0: that of the records of the newer kinds of groups.
     pub(crate) fn version_0(&mut self, kind: &'static str) -> Result<(), GroupRecordError> {
         match self.i16("value version")? {

@@ -28,6 +28,9 @@ pub const RESOURCE_GROUP: i8 = 32;
 /// Settings of one resource, by Kafka's names.
 pub type Settings = BTreeMap<String, String>;
 
+/// Settings of all resources but topics, by type and name.
+pub type AllSettings = BTreeMap<(i8, String), Settings>;
+
 /// One topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicImage {
@@ -65,10 +68,10 @@ pub struct MetadataImage {
     ids: HashMap<Uuid, TopicName>,
     /// Names with `.` read as `_`, which Kafka does not let collide.
     flattened: HashMap<String, TopicName>,
-    settings: BTreeMap<(i8, String), Settings>,
     features: BTreeMap<String, i16>,
     next_producer_id: i64,
     /// What changes seldom is shared between images.
+    settings: Arc<AllSettings>,
     quotas: Arc<Quotas>,
     access_rules: Arc<BTreeMap<Uuid, AccessRule>>,
     /// Broker starts so far.
@@ -115,6 +118,11 @@ impl MetadataImage {
     /// What was set for a broker or group (topics carry their own).
     pub fn settings(&self, resource_type: i8, name: &str) -> Option<&Settings> {
         self.settings.get(&(resource_type, name.to_owned()))
+    }
+
+    /// What was set for all brokers and groups: images between which none of it changed share one.
+    pub fn all_settings(&self) -> &Arc<AllSettings> {
+        &self.settings
     }
 
     /// Names of the resources of a type that have settings.
@@ -252,23 +260,24 @@ impl MetadataImage {
     }
 
     fn configure(&mut self, resource_type: i8, resource: &str, name: &str, value: Option<&str>) {
-        let settings = if resource_type == RESOURCE_TOPIC {
-            match self.topics.get_mut(resource) {
-                Some(topic) => &mut Arc::make_mut(topic).settings,
-                None => return, // a setting written for a topic that is gone
-            }
-        } else {
-            self.settings.entry((resource_type, resource.to_owned())).or_default()
+        let change = |settings: &mut Settings| match value {
+            Some(value) => settings.insert(name.to_owned(), value.to_owned()),
+            None => settings.remove(name),
         };
-        match value {
-            Some(value) => {
-                settings.insert(name.to_owned(), value.to_owned());
+        if resource_type == RESOURCE_TOPIC {
+            // None: a setting written for a topic that is gone.
+            if let Some(topic) = self.topics.get_mut(resource) {
+                change(&mut Arc::make_mut(topic).settings);
             }
-            None => {
-                settings.remove(name);
-            }
+            return;
         }
-        self.settings.retain(|_, settings| !settings.is_empty());
+        let all = Arc::make_mut(&mut self.settings);
+        let key = (resource_type, resource.to_owned());
+        let settings = all.entry(key.clone()).or_default();
+        change(settings);
+        if settings.is_empty() {
+            all.remove(&key);
+        }
     }
 }
 

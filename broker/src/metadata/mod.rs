@@ -10,8 +10,8 @@ pub mod records;
 mod replay;
 
 pub use image::{
-    MetadataImage, PartitionImage, RESOURCE_BROKER, RESOURCE_BROKER_LOGGER, RESOURCE_CLIENT_METRICS, RESOURCE_GROUP,
-    RESOURCE_TOPIC, Settings, TopicImage,
+    AllSettings, MetadataImage, PartitionImage, RESOURCE_BROKER, RESOURCE_BROKER_LOGGER, RESOURCE_CLIENT_METRICS,
+    RESOURCE_GROUP, RESOURCE_TOPIC, Settings, TopicImage,
 };
 pub use log::MetadataLog;
 pub use records::MetadataRecord;

@@ -3,10 +3,11 @@
 //!
 //! From the inside out: [`in_flight`] is the window of one share partition, a pure state machine; [`records`] is the layout of
 //! `__share_group_state`, [`state`] the states that its records give, [`store`] where they are; [`partition`] joins window, store and log of one
-//! share partition; [`sessions`] is who fetches from what; [`service`] is all of it. Which member reads which partitions is decided by the
+//! share partition; [`sessions`] is who fetches from what; `group_configs` keeps the settings of groups; [`service`] is all of it. Which member reads which partitions is decided by the
 //! group's coordinator (`group::share`).
 
 pub mod config;
+mod group_configs;
 pub mod in_flight;
 pub mod partition;
 pub mod records;

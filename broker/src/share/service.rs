@@ -10,12 +10,12 @@ use protocol::api::ErrorCode;
 use uuid::Uuid;
 
 use super::config::ShareConfig;
+use super::group_configs::GroupConfigs;
 use super::partition::SharePartition;
 use super::records::ShareKey;
 use super::sessions::{SessionKey, ShareSessions, SharedPartition};
 use super::store::{Done, STATE_TOPIC, ShareStore};
 use crate::config::BrokerConfig;
-use crate::dynamic;
 use crate::shards::Alarm;
 use crate::state::BrokerState;
 
@@ -25,6 +25,7 @@ pub const FEATURE: &str = "share.version";
 /// See the module.
 pub struct ShareService {
     config: ShareConfig,
+    group_configs: GroupConfigs,
     store: Arc<ShareStore>,
     partitions: Mutex<HashMap<ShareKey, Arc<SharePartition>>>,
     sessions: ShareSessions,
@@ -40,6 +41,7 @@ impl ShareService {
     pub fn open(config: &BrokerConfig) -> Self {
         let config = ShareConfig::from(config);
         Self {
+            group_configs: GroupConfigs::default(),
             store: Arc::default(),
             partitions: Mutex::default(),
             sessions: ShareSessions::new(config.max_sessions),
@@ -58,7 +60,7 @@ impl ShareService {
 
     /// The settings of one group.
     pub fn config_of(&self, state: &BrokerState, group: &str) -> ShareConfig {
-        self.config.with_settings(&dynamic::group_settings(&state.metadata.current(), state.config.node_id, group))
+        self.group_configs.of(group, &self.config, state.config.node_id, &state.metadata.current())
     }
 
     /// Whether share groups are served.

@@ -388,13 +388,9 @@ pub(in crate::group) fn encode_target(partitions: &Partitions) -> Vec<u8> {
     out.0
 }
 
-fn decode_target(bytes: &[u8]) -> Result<Partitions, GroupRecordError> {
-    let mut input = Reader { bytes };
-    input.version_0("target assignment")?;
-    let partitions = decode_partitions(&mut input)?;
-    input.no_tags()?;
-    input.end("target assignment value")?;
-    Ok(partitions)
+/// Reads what [`encode_target`] writes.
+pub(in crate::group) fn decode_target(bytes: &[u8]) -> Result<Partitions, GroupRecordError> {
+    Reader::whole_version_0(bytes, "target assignment", decode_partitions)
 }
 
 fn encode_current(current: &CurrentAssignment) -> Vec<u8> {
@@ -422,19 +418,16 @@ fn encode_assigned(out: &mut Writer, topics: &AssignedPartitions) {
 }
 
 fn decode_current(bytes: &[u8]) -> Result<CurrentAssignment, GroupRecordError> {
-    let mut input = Reader { bytes };
-    input.version_0("current assignment")?;
-    let epoch = input.i32("member epoch")?;
-    let current = CurrentAssignment {
-        epoch,
-        previous_epoch: input.i32("previous member epoch")?,
-        state: MemberState::of(input.i8("member state")?),
-        assigned: decode_assigned(&mut input, epoch)?,
-        pending_revocation: decode_assigned(&mut input, epoch)?,
-    };
-    input.no_tags()?;
-    input.end("current assignment value")?;
-    Ok(current)
+    Reader::whole_version_0(bytes, "current assignment", |input| {
+        let epoch = input.i32("member epoch")?;
+        Ok(CurrentAssignment {
+            epoch,
+            previous_epoch: input.i32("previous member epoch")?,
+            state: MemberState::of(input.i8("member state")?),
+            assigned: decode_assigned(input, epoch)?,
+            pending_revocation: decode_assigned(input, epoch)?,
+        })
+    })
 }
 
 /// Records of older versions of Kafka do not say when a partition was assigned: then it was at the member's epoch.
@@ -467,14 +460,11 @@ fn encode_regex(regex: &ResolvedRegex) -> Vec<u8> {
 }
 
 fn decode_regex(bytes: &[u8]) -> Result<ResolvedRegex, GroupRecordError> {
-    let mut input = Reader { bytes };
-    input.version_0("regular expression")?;
-    let regex = ResolvedRegex {
-        topics: input.compact_array("topics", |input| input.compact_string("topic"))?.into_iter().collect(),
-        version: input.i64("metadata version")?,
-        timestamp: input.i64("timestamp")?,
-    };
-    input.no_tags()?;
-    input.end("regular expression value")?;
-    Ok(regex)
+    Reader::whole_version_0(bytes, "regular expression", |input| {
+        Ok(ResolvedRegex {
+            topics: input.compact_array("topics", |input| input.compact_string("topic"))?.into_iter().collect(),
+            version: input.i64("metadata version")?,
+            timestamp: input.i64("timestamp")?,
+        })
+    })
 }

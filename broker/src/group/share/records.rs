@@ -8,7 +8,9 @@ use std::sync::Arc;
 use base::PartitionId;
 use uuid::Uuid;
 
-use crate::group::consumer::records::{GroupEpoch, Partitions, decode_partitions, encode_partitions, encode_target};
+use crate::group::consumer::records::{
+    GroupEpoch, Partitions, decode_partitions, decode_target, encode_partitions, encode_target,
+};
 use crate::group::layout::{GroupRecordError, Reader, Writer};
 use crate::group::target_epoch::TargetEpoch;
 
@@ -173,20 +175,6 @@ impl ShareGroupRecord {
     }
 }
 
-/// Reads a value of version 0 to its end, tagged fields (none is known) included.
-fn read<T>(
-    bytes: &[u8],
-    kind: &'static str,
-    fields: impl FnOnce(&mut Reader<'_>) -> Result<T, GroupRecordError>,
-) -> Result<T, GroupRecordError> {
-    let mut input = Reader { bytes };
-    input.version_0(kind)?;
-    let value = fields(&mut input)?;
-    input.no_tags()?;
-    input.end(kind)?;
-    Ok(value)
-}
-
 fn encode_member(member: &MemberMetadata) -> Vec<u8> {
     let mut out = Writer::version_0();
     out.compact_nullable_string(member.rack_id.as_deref());
@@ -199,7 +187,7 @@ fn encode_member(member: &MemberMetadata) -> Vec<u8> {
 }
 
 fn decode_member(bytes: &[u8]) -> Result<MemberMetadata, GroupRecordError> {
-    read(bytes, "share group member", |input| {
+    Reader::whole_version_0(bytes, "share group member", |input| {
         Ok(MemberMetadata {
             rack_id: input.compact_nullable_string("rack id")?,
             client_id: input.compact_string("client id")?,
@@ -221,13 +209,9 @@ fn encode_group(group: &GroupEpoch) -> Vec<u8> {
 }
 
 fn decode_group(bytes: &[u8]) -> Result<GroupEpoch, GroupRecordError> {
-    read(bytes, "share group", |input| {
+    Reader::whole_version_0(bytes, "share group", |input| {
         Ok(GroupEpoch { epoch: input.i32("group epoch")?, metadata_hash: input.i64("metadata hash")? })
     })
-}
-
-fn decode_target(bytes: &[u8]) -> Result<Partitions, GroupRecordError> {
-    read(bytes, "share target assignment", decode_partitions)
 }
 
 fn encode_current(current: &CurrentAssignment) -> Vec<u8> {
@@ -241,7 +225,7 @@ fn encode_current(current: &CurrentAssignment) -> Vec<u8> {
 }
 
 fn decode_current(bytes: &[u8]) -> Result<CurrentAssignment, GroupRecordError> {
-    read(bytes, "share current assignment", |input| {
+    Reader::whole_version_0(bytes, "share current assignment", |input| {
         let (epoch, previous_epoch) = (input.i32("member epoch")?, input.i32("previous member epoch")?);
         input.i8("member state")?;
         Ok(CurrentAssignment { epoch, previous_epoch, assigned: decode_partitions(input)? })
@@ -281,7 +265,7 @@ fn decode_state_partitions(bytes: &[u8]) -> Result<StatePartitions, GroupRecordE
         })?;
         Ok(topics.into_iter().collect())
     }
-    read(bytes, "share state partitions", |input| {
+    Reader::whole_version_0(bytes, "share state partitions", |input| {
         let (initializing, initialized) = (topics(input)?, topics(input)?);
         let deleting = input.compact_array("deleting topics", |input| {
             let topic = (input.uuid("topic id")?, input.compact_string("topic name")?);

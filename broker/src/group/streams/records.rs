@@ -207,28 +207,26 @@ fn encode_member(member: &MemberInfo) -> Vec<u8> {
 }
 
 fn decode_member(bytes: &[u8]) -> Result<MemberInfo, GroupRecordError> {
-    let mut input = Reader { bytes };
-    input.version_0("streams group member")?;
-    let mut member = MemberInfo {
-        instance_id: input.compact_nullable_string("instance id")?,
-        rack_id: input.compact_nullable_string("rack id")?,
-        client_id: input.compact_string("client id")?,
-        client_host: input.compact_string("client host")?,
-        rebalance_timeout_ms: input.i32("rebalance timeout")?,
-        topology_epoch: input.i32("topology epoch")?,
-        process_id: input.compact_string("process id")?,
-        ..MemberInfo::default()
-    };
-    if input.i8("user endpoint")? >= 0 {
-        let host = input.compact_string("host")?;
-        let port = input.i16("port")?.cast_unsigned();
-        input.no_tags()?;
-        member.user_endpoint = Some(StreamsEndpoint { host, port });
-    }
-    member.client_tags = decode_pairs(&mut input)?;
-    input.no_tags()?;
-    input.end("streams group member value")?;
-    Ok(member)
+    Reader::whole_version_0(bytes, "streams group member", |input| {
+        let mut member = MemberInfo {
+            instance_id: input.compact_nullable_string("instance id")?,
+            rack_id: input.compact_nullable_string("rack id")?,
+            client_id: input.compact_string("client id")?,
+            client_host: input.compact_string("client host")?,
+            rebalance_timeout_ms: input.i32("rebalance timeout")?,
+            topology_epoch: input.i32("topology epoch")?,
+            process_id: input.compact_string("process id")?,
+            ..MemberInfo::default()
+        };
+        if input.i8("user endpoint")? >= 0 {
+            let host = input.compact_string("host")?;
+            let port = input.i16("port")?.cast_unsigned();
+            input.no_tags()?;
+            member.user_endpoint = Some(StreamsEndpoint { host, port });
+        }
+        member.client_tags = decode_pairs(input)?;
+        Ok(member)
+    })
 }
 
 fn encode_pairs(out: &mut Writer, pairs: &[StreamsKeyValue]) {
@@ -309,16 +307,9 @@ fn encode_target(tasks: &Tasks) -> Vec<u8> {
 }
 
 fn decode_target(bytes: &[u8]) -> Result<Tasks, GroupRecordError> {
-    let mut input = Reader { bytes };
-    input.version_0("target assignment")?;
-    let tasks = Tasks {
-        active: decode_tasks(&mut input)?,
-        standby: decode_tasks(&mut input)?,
-        warmup: decode_tasks(&mut input)?,
-    };
-    input.no_tags()?;
-    input.end("target assignment value")?;
-    Ok(tasks)
+    Reader::whole_version_0(bytes, "target assignment", |input| {
+        Ok(Tasks { active: decode_tasks(input)?, standby: decode_tasks(input)?, warmup: decode_tasks(input)? })
+    })
 }
 
 fn encode_current(current: &Current) -> Vec<u8> {
@@ -336,22 +327,20 @@ fn encode_current(current: &Current) -> Vec<u8> {
 }
 
 fn decode_current(bytes: &[u8]) -> Result<Current, GroupRecordError> {
-    let mut input = Reader { bytes };
-    input.version_0("current assignment")?;
-    let epoch = input.i32("member epoch")?;
-    let previous_epoch = input.i32("previous member epoch")?;
-    let state = MemberState::from_code(input.i8("member state")?);
-    let mut held = || {
-        Ok::<_, GroupRecordError>(HeldTasks {
-            active: decode_active(&mut input, epoch)?,
-            standby: decode_tasks(&mut input)?,
-            warmup: decode_tasks(&mut input)?,
-        })
-    };
-    let (assigned, to_revoke) = (held()?, held()?);
-    input.no_tags()?;
-    input.end("current assignment value")?;
-    Ok(Current { epoch, previous_epoch, state, assigned, to_revoke })
+    Reader::whole_version_0(bytes, "current assignment", |input| {
+        let epoch = input.i32("member epoch")?;
+        let previous_epoch = input.i32("previous member epoch")?;
+        let state = MemberState::from_code(input.i8("member state")?);
+        let mut held = || {
+            Ok::<_, GroupRecordError>(HeldTasks {
+                active: decode_active(input, epoch)?,
+                standby: decode_tasks(input)?,
+                warmup: decode_tasks(input)?,
+            })
+        };
+        let (assigned, to_revoke) = (held()?, held()?);
+        Ok(Current { epoch, previous_epoch, state, assigned, to_revoke })
+    })
 }
 
 fn encode_names(out: &mut Writer, names: &[Arc<str>]) {
@@ -413,34 +402,33 @@ fn encode_topology(topology: &StreamsTopology) -> Vec<u8> {
 }
 
 fn decode_topology(bytes: &[u8]) -> Result<StreamsTopology, GroupRecordError> {
-    let mut input = Reader { bytes };
-    input.version_0("streams group topology")?;
-    let epoch = input.i32("topology epoch")?;
-    let subtopologies = input.compact_array("subtopologies", |input| {
-        let subtopology = StreamsSubtopology {
-            subtopology_id: input.compact_string("subtopology id")?,
-            source_topics: decode_names(input, "source topics")?,
-            source_topic_regex: decode_names(input, "source topic regex")?,
-            state_changelog_topics: decode_topics(input)?,
-            repartition_sink_topics: decode_names(input, "repartition sink topics")?,
-            repartition_source_topics: decode_topics(input)?,
-            copartition_groups: input.compact_array("copartition groups", |input| {
-                let mut indexes = || input.compact_array("indexes", |input| input.i16("index"));
-                let group = CopartitionGroup {
-                    source_topics: indexes()?,
-                    source_topic_regex: indexes()?,
-                    repartition_source_topics: indexes()?,
-                };
-                input.no_tags()?;
-                Ok(group)
-            })?,
-        };
-        input.no_tags()?;
-        Ok(subtopology)
-    })?;
+    Reader::whole_version_0(bytes, "streams group topology", |input| {
+        let epoch = input.i32("topology epoch")?;
+        Ok(StreamsTopology { epoch, subtopologies: input.compact_array("subtopologies", decode_subtopology)? })
+    })
+}
+
+fn decode_subtopology(input: &mut Reader<'_>) -> Result<StreamsSubtopology, GroupRecordError> {
+    let subtopology = StreamsSubtopology {
+        subtopology_id: input.compact_string("subtopology id")?,
+        source_topics: decode_names(input, "source topics")?,
+        source_topic_regex: decode_names(input, "source topic regex")?,
+        state_changelog_topics: decode_topics(input)?,
+        repartition_sink_topics: decode_names(input, "repartition sink topics")?,
+        repartition_source_topics: decode_topics(input)?,
+        copartition_groups: input.compact_array("copartition groups", |input| {
+            let mut indexes = || input.compact_array("indexes", |input| input.i16("index"));
+            let group = CopartitionGroup {
+                source_topics: indexes()?,
+                source_topic_regex: indexes()?,
+                repartition_source_topics: indexes()?,
+            };
+            input.no_tags()?;
+            Ok(group)
+        })?,
+    };
     input.no_tags()?;
-    input.end("streams group topology value")?;
-    Ok(StreamsTopology { epoch, subtopologies })
+    Ok(subtopology)
 }
 
 #[cfg(test)]
