@@ -160,6 +160,24 @@ pub const DYNAMIC_WITHOUT_EFFECT: &[&str] = &[
     "share.coordinator.cached.buffer.max.bytes",
 ];
 
+/// Settings of topics that are taken, kept and shown, and do nothing here. Sorted.
+pub const TOPIC_WITHOUT_EFFECT: &[&str] = &[
+    "compression.gzip.level",
+    "compression.lz4.level",
+    "compression.zstd.level",
+    "flush.messages",
+    "flush.ms",
+    "follower.replication.throttled.replicas",
+    "leader.replication.throttled.replicas",
+    "local.retention.bytes",
+    "local.retention.ms",
+    "min.insync.replicas",
+    "preallocate",
+    "remote.log.copy.disable",
+    "remote.log.delete.on.disable",
+    "unclean.leader.election.enable",
+];
+
 /// Refuses settings that count on what is not there.
 pub(crate) fn refuse_unkept_promises(explicit: &BTreeMap<String, String>) -> Result<(), BrokerError> {
     for (key, value) in explicit {

@@ -14,6 +14,7 @@ mod connection;
 mod connection_limits;
 mod controller;
 mod data_directory;
+mod descriptions;
 pub mod dispatch;
 mod driver;
 mod dynamic;

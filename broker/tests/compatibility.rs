@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test says where it failed")]
 
 use broker::dispatch::is_served;
-use broker::effects::{REFUSED, WITH_EFFECT};
+use broker::effects::{DYNAMIC_WITHOUT_EFFECT, REFUSED, TOPIC_WITHOUT_EFFECT, WITH_EFFECT};
 use protocol::api::{ApiKey, advertised_versions};
 
 const PAGE: &str = include_str!("../../docs/kafka-compatibility.md");
@@ -31,7 +31,12 @@ fn the_table_of_apis_is_what_api_versions_lists() {
 
 #[test]
 fn the_lists_of_properties_are_those_of_the_code() {
-    let lists = [("These have an effect:", WITH_EFFECT), ("These are refused unless", REFUSED)];
+    let lists = [
+        ("These have an effect:", WITH_EFFECT),
+        ("These can be changed too, and have no effect", DYNAMIC_WITHOUT_EFFECT),
+        ("These are refused unless", REFUSED),
+        ("These settings of topics have no effect", TOPIC_WITHOUT_EFFECT),
+    ];
     for (heading, list) in lists {
         let section = PAGE.split_once(heading).unwrap().1.split_once("\n\n").unwrap().1;
         let section = section.split_once(".\n").unwrap().0;

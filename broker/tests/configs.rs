@@ -4,6 +4,7 @@
 
 mod support;
 
+use broker::properties::PROPERTIES;
 use protocol::api::messages::describe_configs_request::DescribeConfigsResource;
 use protocol::api::messages::describe_configs_response::DescribeConfigsResourceResult;
 use protocol::api::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
@@ -140,6 +141,39 @@ fn properties_have_kafkas_types_and_passwords_are_not_shown() {
         let listeners = of("advertised.listeners");
         assert_eq!((listeners.config_source, listeners.read_only, listeners.config_type), (4, true, 7));
         assert!(all.iter().all(|setting| setting.documentation.is_none()), "none was asked for");
+    });
+}
+
+#[test]
+fn settings_are_explained_to_who_asks_and_what_does_nothing_says_so() {
+    on_each_target(&[], |peer| {
+        peer.create_topic("t", 1, &[]);
+        assert_eq!(alter(peer, BROKER, "", &[("num.io.threads", 0, Some("4"))]), 0);
+        let resources = [(TOPIC, "t"), (BROKER, "1"), (BROKER, ""), (GROUP, "g")].map(|(kind, name)| {
+            DescribeConfigsResource::default().with_resource_type(kind).with_resource_name(text(name))
+        });
+        let request = DescribeConfigsRequest::default().with_resources(resources.to_vec());
+        let Response::DescribeConfigs(response) = peer.call(3, request.with_include_documentation(true)) else {
+            panic!()
+        };
+        // One that was set for all brokers just now, and the cluster's min.insync.replicas.
+        for (result, count) in response.results.iter().zip([33, PROPERTIES.len(), 2, 17]) {
+            assert_eq!((result.error_code, result.configs.len()), (0, count));
+            for setting in &result.configs {
+                assert!(setting.documentation.as_ref().is_some_and(|text| text.ends_with('.')), "{}", &*setting.name);
+            }
+        }
+        let of = |result: usize, name: &str| {
+            let mut settings = response.results[result].configs.iter();
+            settings.find(|setting| &*setting.name == name).unwrap().documentation.clone().unwrap().to_string()
+        };
+        assert!(of(0, "retention.ms").contains("in ms"));
+        assert!(of(0, "flush.ms").contains("No effect here"));
+        assert!(!of(1, "num.partitions").contains("No effect"));
+        for (result, name) in [(1, "ssl.protocol"), (1, "num.io.threads"), (2, "num.io.threads")] {
+            assert!(of(result, name).contains("No effect in this broker"), "{name}");
+        }
+        assert!(of(3, "share.isolation.level").contains("`read_committed`"));
     });
 }
 

@@ -8,10 +8,11 @@ use protocol::api::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
 };
 use protocol::api::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
-use protocol::api::{ErrorCode, Response};
+use protocol::api::{ErrorCode, Response, StrBytes};
 use storage::log::{ConfigType as TopicConfigType, TOPIC_CONFIGS};
 
 use crate::config::TOPIC_DEFAULTS;
+use crate::descriptions;
 use crate::dispatch::{Outcome, RequestContext};
 use crate::dynamic::is_dynamic;
 use crate::metadata::changes::{Refusal, check_topic_name, refuse};
@@ -76,8 +77,15 @@ pub(crate) fn handle(state: &Arc<BrokerState>, _context: &RequestContext, reques
                 let wanted = resource.configuration_keys.as_ref().filter(|keys| !keys.is_empty());
                 let is_wanted =
                     |setting: &Setting| wanted.is_none_or(|keys| keys.iter().any(|key| **key == *setting.name));
-                let settings = settings.into_iter().filter(is_wanted);
-                result.with_configs(settings.map(|setting| describe(setting, request.include_synonyms)).collect())
+                let documentation = |setting: &Setting| {
+                    let is_asked = request.include_documentation;
+                    is_asked.then(|| descriptions::describe(resource.resource_type, &setting.name)).flatten()
+                };
+                let settings = settings.into_iter().filter(is_wanted).map(|setting| {
+                    let documentation = documentation(&setting);
+                    describe(setting, request.include_synonyms, documentation)
+                });
+                result.with_configs(settings.collect())
             }
             Err(refusal) => result.with_error_code(refusal.code.code()).with_error_message(Some(text(refusal.message))),
         });
@@ -85,7 +93,11 @@ pub(crate) fn handle(state: &Arc<BrokerState>, _context: &RequestContext, reques
     Response::DescribeConfigs(response).into()
 }
 
-fn describe(setting: Setting, with_synonyms: bool) -> DescribeConfigsResourceResult {
+fn describe(
+    setting: Setting,
+    with_synonyms: bool,
+    documentation: Option<&'static str>,
+) -> DescribeConfigsResourceResult {
     let is_sensitive = setting.kind == KIND_PASSWORD;
     let shown = |value: Option<String>| value.filter(|_| !is_sensitive).map(text);
     let synonyms = if with_synonyms { setting.synonyms } else { Vec::new() };
@@ -96,7 +108,7 @@ fn describe(setting: Setting, with_synonyms: bool) -> DescribeConfigsResourceRes
         .with_name(text(setting.name))
         .with_value(shown(setting.value))
         .with_is_sensitive(is_sensitive)
-        .with_documentation(None)
+        .with_documentation(documentation.map(StrBytes::from_static_str))
         .with_read_only(setting.read_only)
         .with_config_source(setting.source)
         .with_config_type(setting.kind)
