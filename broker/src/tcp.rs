@@ -36,6 +36,8 @@ const QUEUED_BYTES_MAX: usize = 64 << 20;
 /// Room for reading: at first, and after reads that filled what there was. A connection that is little used costs little.
 const READ_BYTES_MIN: usize = 4 << 10;
 const READ_BYTES: usize = 64 << 10;
+/// Most room for reading, where requests are large: one is then read in one piece, into the memory of the one before.
+const READ_BYTES_MAX: usize = 256 << 10;
 /// A connection that waits for memory looks again after so long, also if nobody wakes it: others may have stalled.
 const MEMORY_RETRY: Duration = Duration::from_millis(200);
 const WARN_INTERVAL_MS: i64 = 10_000;
@@ -233,12 +235,16 @@ impl TcpConnection {
             let room = buffer.capacity() - buffer.len();
             match self.stream.try_read_buf(buffer) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(read) if read == room => incoming.read_bytes = READ_BYTES,
+                Ok(read) if read == room => incoming.read_bytes = incoming.read_bytes.max(READ_BYTES),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             }
             while let Some(frame) = frame::next_frame(buffer, limit).map_err(io::Error::other)? {
+                let frame_bytes = LENGTH_BYTES + frame.len();
+                if frame_bytes > READ_BYTES {
+                    incoming.read_bytes = incoming.read_bytes.max(frame_bytes.next_power_of_two().min(READ_BYTES_MAX));
+                }
                 self.take_up(frame)?;
                 if self.closed.load(Ordering::Acquire) {
                     return Ok(());

@@ -83,6 +83,8 @@ fn reads(criterion: &mut Criterion) {
         let bench = open(tail_bytes, Durability::Process);
         let records = Pieces::from(batch(bench.clock.as_ref()));
         for _ in 0..1_000 {
+            let end = bench.log.offsets().log_end;
+            bench.log.read(end, 1, ReadLimit::HighWatermark, true).unwrap(); // the tail is kept for readers at the end
             bench.log.append(&records, AppendOptions::client(0, bench.clock.now())).unwrap();
         }
         let from = bench.log.offsets().log_end - 150;

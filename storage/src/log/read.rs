@@ -84,6 +84,7 @@ impl PartitionLog {
             _ => None,
         };
         let records = if from >= limit_offset {
+            self.tail.keep();
             Pieces::new()
         } else if let Some(records) = self.tail.read(from, limit_offset, max_bytes, min_one_batch) {
             records
@@ -123,6 +124,9 @@ impl PartitionLog {
                     return Ok((Pieces::new(), stretch.next_base));
                 };
                 let length = wanted.min(usize::try_from(end - position).unwrap_or(usize::MAX));
+                if length < wanted && stretch.next_base >= limit {
+                    self.tail.keep();
+                }
                 let file: Arc<dyn ReadAt> = segment.open_log().map_err(|error| segment.io("open", &error))?;
                 return Ok((Piece::File { segment: file, position, length }.into(), stretch.next_base));
             }

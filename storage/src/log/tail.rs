@@ -2,6 +2,9 @@
 //!
 //! Bounded per partition and per directory; what was appended first goes first, over all partitions. Never a source of
 //! truth: whatever is here is in the file too.
+//!
+//! Kept only while somebody reads at the end: a batch that is kept holds the memory of the request it came in, and
+//! whoever receives requests would write each into memory that no cache of the processor has.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -49,11 +52,19 @@ impl State {
             budget.release(batch.cost());
         }
     }
+
+    fn clear(&mut self, budget: &TailBudget) {
+        while !self.batches.is_empty() {
+            self.pop(budget);
+        }
+    }
 }
 
 /// The tail of one partition.
 pub(super) struct Tail {
     state: Mutex<State>,
+    /// What was appended since somebody read at the end of the log; above what a partition may have, nothing is kept.
+    unread: AtomicUsize,
     budget: Arc<TailBudget>,
 }
 
@@ -107,21 +118,28 @@ impl TailBudget {
 
 impl Tail {
     pub(super) fn new(budget: Arc<TailBudget>) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), budget })
+        Arc::new(Self { state: Mutex::default(), unread: AtomicUsize::new(usize::MAX), budget })
     }
 
-    /// Adds the batch just appended; `head` and `body` are its bytes.
+    /// Somebody reads at the end of the log: what is appended from now on is kept.
+    pub(super) fn keep(&self) {
+        self.unread.store(0, Ordering::Relaxed);
+    }
+
+    /// Adds the batch just appended, if somebody reads here; `head` and `body` are its bytes.
     pub(super) fn push(self: &Arc<Self>, base_offset: Offset, last_offset: Offset, head: Bytes, body: Bytes) {
+        if self.unread.load(Ordering::Relaxed) > self.budget.partition_max {
+            return;
+        }
         let batch = TailBatch { base_offset, last_offset, head, body };
         let cost = batch.cost();
+        if self.unread.fetch_add(cost, Ordering::Relaxed).saturating_add(cost) > self.budget.partition_max {
+            // Whoever reads on now finds its place only in the file.
+            self.clear();
+            return;
+        }
         let number = {
             let mut state = self.state.lock();
-            if cost > self.budget.partition_max {
-                while !state.batches.is_empty() {
-                    state.pop(&self.budget);
-                }
-                return;
-            }
             state.batches.push_back(batch);
             state.cost += cost;
             state.first_number + state.batches.len() as u64 - 1
@@ -135,10 +153,7 @@ impl Tail {
 
     /// Forgets everything.
     pub(super) fn clear(&self) {
-        let mut state = self.state.lock();
-        while !state.batches.is_empty() {
-            state.pop(&self.budget);
-        }
+        self.state.lock().clear(&self.budget);
     }
 
     /// Forgets the batches that begin before `offset`.
@@ -156,6 +171,7 @@ impl Tail {
         if state.batches.front()?.base_offset > from {
             return None;
         }
+        self.keep();
         let first = state.batches.partition_point(|batch| batch.last_offset < from);
         let mut pieces = Pieces::new();
         let mut total = 0;
@@ -187,10 +203,17 @@ mod tests {
         tail.push(offset, offset, Bytes::from(vec![0; 61]), Bytes::from(vec![0; 811]));
     }
 
+    /// A tail at which somebody reads.
+    fn read_tail(budget: &Arc<TailBudget>) -> Arc<Tail> {
+        let tail = Tail::new(Arc::clone(budget));
+        tail.keep();
+        tail
+    }
+
     #[test]
     fn oldest_batches_of_all_partitions_go_first() {
         let budget = TailBudget::new(1 << 20, 3_000);
-        let (a, b) = (Tail::new(Arc::clone(&budget)), Tail::new(Arc::clone(&budget)));
+        let (a, b) = (read_tail(&budget), read_tail(&budget));
         push(&a, 0);
         push(&b, 0);
         push(&a, 1);
@@ -205,8 +228,11 @@ mod tests {
     #[test]
     fn queue_does_not_grow_with_a_single_busy_partition() {
         let budget = TailBudget::new(10_000, 1 << 20);
-        let tail = Tail::new(Arc::clone(&budget));
-        (0..10_000).for_each(|offset| push(&tail, offset));
+        let tail = read_tail(&budget);
+        (0..10_000).for_each(|offset| {
+            push(&tail, offset);
+            tail.keep();
+        });
         assert!(budget.queue.lock().len() < 100);
         assert_eq!(budget.used.load(Ordering::Relaxed), 10_000);
         drop(tail);
@@ -214,8 +240,29 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_reads_is_not_kept() {
+        let budget = TailBudget::new(3_000, 1 << 20);
+        let tail = Tail::new(Arc::clone(&budget));
+        let first_after = |offset| tail.read(offset, i64::MAX, 1 << 20, false).map(|pieces| pieces.len_bytes() / 872);
+        push(&tail, 0);
+        assert_eq!(first_after(0), None, "nobody has read yet");
+        tail.keep();
+        (1..4).for_each(|offset| push(&tail, offset));
+        assert_eq!((first_after(0), first_after(1)), (None, Some(3)));
+        (4..7).for_each(|offset| push(&tail, offset));
+        assert_eq!(first_after(4), Some(3), "each read begins the count anew");
+        (7..11).for_each(|offset| push(&tail, offset));
+        assert_eq!((first_after(7), first_after(10)), (None, None), "more than a partition may have, and no reader");
+        assert_eq!(budget.used.load(Ordering::Relaxed), 0);
+        push(&tail, 11);
+        tail.keep();
+        push(&tail, 12);
+        assert_eq!((first_after(11), first_after(12)), (None, Some(1)));
+    }
+
+    #[test]
     fn read_keeps_to_whole_batches_and_the_limit() {
-        let tail = Tail::new(TailBudget::new(1 << 20, 1 << 20));
+        let tail = read_tail(&TailBudget::new(1 << 20, 1 << 20));
         (5..10).for_each(|offset| push(&tail, offset));
         let bytes = |from, limit, max, min_one| tail.read(from, limit, max, min_one).map(|pieces| pieces.len_bytes());
         assert_eq!(bytes(5, 10, 2_000, false), Some(2 * 872));

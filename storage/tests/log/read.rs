@@ -17,6 +17,8 @@ fn tail_and_files_give_the_same_records() {
         let mut expected = Vec::new();
         for index in 0..100 {
             let value = format!("value {index}");
+            // The tail is kept for those who read at the end.
+            assert!(log.read(index * 2, 1, ReadLimit::LogEnd, true).unwrap().records.is_empty());
             machine.append(&log, batch(&[("a", &value), ("b", &value)])).unwrap();
             expected.push(format!("{}:a={value}", index * 2));
             expected.push(format!("{}:b={value}", index * 2 + 1));
@@ -28,6 +30,23 @@ fn tail_and_files_give_the_same_records() {
         let last = log.read(198, 1 << 20, ReadLimit::LogEnd, true).unwrap().records;
         assert_eq!(last.iter().all(|piece| matches!(piece, Piece::Memory(_))), tail_bytes > 0);
     }
+}
+
+#[test]
+fn the_tail_is_kept_from_the_first_read_at_the_end_on() {
+    let machine = Machine::new(Durability::Process);
+    let directory = machine.open();
+    let log = machine.partition(&directory);
+    let in_memory = |offset: i64| {
+        let records = log.read(offset, 1 << 20, ReadLimit::LogEnd, true).unwrap().records;
+        records.iter().all(|piece| matches!(piece, Piece::Memory(_)))
+    };
+    for _ in 0..3 {
+        machine.append(&log, batch(&[("a", "1")])).unwrap();
+    }
+    assert!(!in_memory(1), "nobody had read when it was appended; this read goes to the end");
+    machine.append(&log, batch(&[("a", "1")])).unwrap();
+    assert!(in_memory(3) && !in_memory(2));
 }
 
 #[test]
