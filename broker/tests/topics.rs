@@ -77,6 +77,8 @@ fn metadata_of_all_none_and_unknown_topics() {
 #[test]
 fn a_topic_is_made_on_first_use_unless_that_is_off() {
     on_each_target(&[("num.partitions", "2")], |peer| {
+        let asked_first = only(metadata(peer, 9, named(&["fresh"], true)));
+        assert_eq!((asked_first.error_code, asked_first.partitions.len()), (3, 0), "it is only being made");
         let topic = only(metadata(peer, 9, named(&["fresh"], true)));
         assert_eq!((topic.error_code, topic.partitions.len()), (0, 2));
         assert_eq!(only(metadata(peer, 9, named(&["other"], false))).error_code, 3);

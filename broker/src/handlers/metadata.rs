@@ -1,4 +1,4 @@
-//! Metadata: which brokers there are, which topics, and who leads their partitions; makes topics on first use.
+//! Metadata: which brokers there are, which topics, and who leads their partitions; starts making topics on first use.
 
 use std::sync::Arc;
 
@@ -39,13 +39,21 @@ pub(crate) fn handle(state: &Arc<BrokerState>, context: &RequestContext, request
         Answerer { state: Arc::clone(state), version: context.version, endpoint: Arc::clone(&context.endpoint) };
     let may_create = state.config.auto_create_topics_enable
         && (context.version < FIRST_WITH_AUTO_CREATE_FLAG || request.allow_auto_topic_creation);
-    let missing = if may_create { missing_topics(&state.metadata.current(), &request) } else { Vec::new() };
-    if missing.is_empty() {
-        return answerer.answer(&request).into();
+    // Of a topic that is not there yet the answer says so, and the topic is made meanwhile: clients ask again, and some
+    // ask for a topic they have just deleted only to see that it is gone.
+    let answer = answerer.answer(&request);
+    if may_create {
+        make_topics(state, missing_topics(&state.metadata.current(), &request));
     }
-    // The answer waits until the new topics are committed: under `process` that is at once.
-    let responder = context.defer();
-    let wishes: Vec<(TopicWish, Uuid)> = missing
+    answer.into()
+}
+
+/// Starts making the topics `names` with the cluster's default partitions; nobody waits for them.
+fn make_topics(state: &Arc<BrokerState>, names: Vec<String>) {
+    if names.is_empty() {
+        return;
+    }
+    let wishes: Vec<(TopicWish, Uuid)> = names
         .into_iter()
         .map(|name| {
             let wish = TopicWish { name, partitions: -1, replication_factor: -1, ..TopicWish::default() };
@@ -56,16 +64,15 @@ pub(crate) fn handle(state: &Arc<BrokerState>, context: &RequestContext, request
         |image| {
             let mut records = Vec::new();
             for (wish, id) in &wishes {
-                // A topic that somebody else is making, or whose name collides: the answer will say what became of it.
+                // A topic that somebody else is making, or whose name collides: the next answer says what became of it.
                 if let Ok(plan) = state.with_planner(|planner| planner.plan_topic(image, wish, *id)) {
                     records.extend(plan.records);
                 }
             }
             (records, ())
         },
-        move |_| responder.send(answerer.answer(&request)),
+        |_| {},
     );
-    Outcome::Deferred
 }
 
 fn missing_topics(image: &MetadataImage, request: &MetadataRequest) -> Vec<String> {
