@@ -114,6 +114,22 @@ fn creation_is_refused_with_kafkas_codes() {
 }
 
 #[test]
+fn every_version_may_leave_partitions_and_replicas_to_the_cluster() {
+    on_each_target(&[("num.partitions", "3")], |peer| {
+        for version in 2..=7 {
+            let name = format!("by-{version}");
+            let wanted = topic(&name, -1, &[]).with_replication_factor(-1);
+            match peer.call(version, CreateTopicsRequest::default().with_topics(vec![wanted])) {
+                Response::CreateTopics(response) => assert_eq!(response.topics[0].error_code, 0, "version {version}"),
+                other => panic!("{other:?}"),
+            }
+            let made = only(metadata(peer, 9, named(&[&name], false)));
+            assert_eq!(made.partitions.len(), 3, "version {version}");
+        }
+    });
+}
+
+#[test]
 fn validate_only_makes_nothing() {
     on_each_target(&[], |peer| {
         let request = CreateTopicsRequest::default().with_topics(vec![topic("a", 4, &[])]).with_validate_only(true);

@@ -16,7 +16,6 @@ use super::describe_configs::{SOURCE_DEFAULT, effective_topic_settings};
 use super::text;
 
 const FIRST_WITH_DETAILS: i16 = 5;
-const FIRST_WITH_DEFAULTS: i16 = 4;
 
 pub(crate) fn handle(state: &Arc<BrokerState>, context: &RequestContext, request: CreateTopicsRequest) -> Outcome {
     let mut times: HashMap<&str, u32> = HashMap::default();
@@ -36,7 +35,7 @@ pub(crate) fn handle(state: &Arc<BrokerState>, context: &RequestContext, request
             }
             continue;
         }
-        wishes.push((results.len(), wish(topic, context.version), state.new_topic_id()));
+        wishes.push((results.len(), wish(topic), state.new_topic_id()));
         results.push(result);
     }
     let responder = context.defer();
@@ -84,21 +83,18 @@ pub(crate) fn handle(state: &Arc<BrokerState>, context: &RequestContext, request
     Outcome::Deferred
 }
 
-fn wish(topic: &CreatableTopic, version: i16) -> TopicWish {
+fn wish(topic: &CreatableTopic) -> TopicWish {
     let assignment = |entry: &protocol::api::messages::create_topics_request::CreatableReplicaAssignment| {
         (entry.partition_index, entry.broker_ids.iter().map(|id| id.0).collect())
     };
     let setting = |entry: &protocol::api::messages::create_topics_request::CreatableTopicConfig| {
         (entry.name.to_string(), entry.value.as_ref().map(ToString::to_string))
     };
-    // Before version 4 there is no default: -1 is only right beside an assignment.
-    let number = |value: i32| {
-        if version < FIRST_WITH_DEFAULTS && value == -1 && topic.assignments.is_empty() { -2 } else { value }
-    };
     TopicWish {
         name: topic.name.to_string(),
-        partitions: number(topic.num_partitions),
-        replication_factor: number(i32::from(topic.replication_factor)) as i16,
+        // -1 is the cluster's default in every version: clients sent it long before version 4 gave it a name.
+        partitions: topic.num_partitions,
+        replication_factor: topic.replication_factor,
         assignments: topic.assignments.iter().map(assignment).collect(),
         settings: topic.configs.iter().map(setting).collect(),
     }
