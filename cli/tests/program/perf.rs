@@ -18,6 +18,7 @@ fn each_measurement_counts_all_its_records() {
     );
     let limited =
         perf(&["produce", "load", "--records", "100", "--size", "50", "--rate", "1000", "--set", "linger.ms=0"]);
+    // The last one is due then, and none is sent before it is due.
     assert!(limited["seconds"].as_f64().unwrap() >= 0.099, "{limited}");
     let consumed = perf(&["consume", "load", "--records", "5100"]);
     assert_eq!((&consumed["records"], &consumed["bytes"]), (&5100.into(), &(5100 * 50).into()));

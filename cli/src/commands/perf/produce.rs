@@ -36,15 +36,21 @@ pub(super) fn run(options: &PerfProduceOptions) -> Result<(), Failure> {
                 let due = start + number.saturating_mul(1_000_000) / rate;
                 let mut sleep = None;
                 poll_fn(|context| {
-                    settle(&mut under_way, context, &clock, &mut samples)?;
-                    let now = clock.ticks_us();
-                    if now >= due {
-                        return Poll::Ready(Ok::<(), ClientError>(()));
+                    loop {
+                        settle(&mut under_way, context, &clock, &mut samples)?;
+                        let now = clock.ticks_us();
+                        if now >= due {
+                            return Poll::Ready(Ok::<(), ClientError>(()));
+                        }
+                        // Whole milliseconds: what comes due earlier is sent in one go.
+                        let ms = i64::try_from((due - now).div_ceil(1000)).unwrap_or(i64::MAX);
+                        let waiting = sleep.get_or_insert_with(|| client.timers().sleep(ms));
+                        if Pin::new(waiting).poll(context).is_pending() {
+                            return Poll::Pending;
+                        }
+                        // Timers count from the begun millisecond, so it may have come early.
+                        sleep = None;
                     }
-                    // Whole milliseconds: what comes due earlier is sent in one go.
-                    let ms = i64::try_from((due - now).div_ceil(1000)).unwrap_or(i64::MAX);
-                    let sleep = sleep.get_or_insert_with(|| client.timers().sleep(ms));
-                    Pin::new(sleep).poll(context).map(Ok)
                 })
                 .await?;
             } else {
