@@ -328,13 +328,14 @@ fn a_member_is_kept_while_its_owner_processes_but_for_max_poll_interval_only() {
     poll_until(&mut [&mut one, &mut two], &mut read, |consumers, _| shared(consumers, &[2, 2]));
     let heard = Heard::default();
     one.set_rebalance_listener(heard.clone());
-    assert!(one.poll_blocking(Duration::ZERO).unwrap().is_empty());
-    // Nobody polls the first: its heartbeats go on by themselves for longer than a session, then it leaves.
     let clock = SystemClock::new();
     let begun = clock.now().ticks_ms;
+    assert!(one.poll_blocking(Duration::ZERO).unwrap().is_empty());
+    // Nobody polls the first: its heartbeats go on by themselves for longer than a session, then it leaves.
     poll_until(&mut [&mut two], &mut read, |consumers, _| shared(consumers, &[4]));
     let taken = clock.now().ticks_ms - begun;
-    assert!(taken >= MAX_POLL_MS - 100, "its partitions went to another after {taken} ms");
+    // Two clocks, each of which rounds to milliseconds.
+    assert!(taken >= MAX_POLL_MS - 1, "its partitions went to another after {taken} ms");
     assert!(heard.all().is_empty());
     // It polls again: lost, and back in the group.
     poll_until(&mut [&mut one, &mut two], &mut read, |consumers, _| shared(consumers, &[2, 2]));
