@@ -362,6 +362,20 @@ impl Session<'_> {
         }
     }
 
+    /// Tells `held` once everything that is being appended is durable or has failed.
+    pub fn after_appends(&mut self, held: Held) {
+        let id = self.state.next_id;
+        self.state.next_id += 1;
+        self.state.in_flight.push_back(InFlight {
+            id,
+            output: Output::default(),
+            held: Some(held),
+            deadline: self.now.ticks_ms.saturating_add(self.inner.config.commit_timeout_ms),
+            // Nothing of its own to wait for: what lies before it has its results first.
+            result: Some(Ok(0)),
+        });
+    }
+
     /// Takes up the results of appends, in the order of the log.
     fn settle(&mut self) {
         loop {

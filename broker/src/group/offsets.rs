@@ -81,6 +81,11 @@ impl Offsets {
         self.topics.values().flat_map(BTreeMap::values).any(|entry| entry.in_flight > 0 || entry.pending > 0)
     }
 
+    /// Commits are being written.
+    pub fn are_being_written(&self) -> bool {
+        self.topics.values().flat_map(BTreeMap::values).any(|entry| entry.in_flight > 0)
+    }
+
     /// Something is committed for the partition, or about to be.
     pub fn contains(&self, topic: &str, partition: PartitionId) -> bool {
         self.find(topic, partition).is_some()

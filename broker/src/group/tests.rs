@@ -299,12 +299,14 @@ fn a_commit_is_answered_and_read_when_it_is_durable() {
     let mut world = World::new();
     world.log.hold.store(true, Ordering::SeqCst);
     let (one, two) = (world.send(9, commit_request("g", 1)), world.send(9, commit_request("g", 2)));
-    assert!(world.reply(one).is_none());
-    assert_eq!(world.fetched("g"), -1);
+    let asked = world.send(9, fetch_request("g"));
+    assert!([one, two, asked].iter().all(|sequence| world.reply(*sequence).is_none()));
+    assert_eq!(world.fetched("other"), -1, "another group's offsets wait for nothing");
     world.log.release();
     assert_eq!(error_of(&world.reply(one).unwrap()), 0);
     assert_eq!(error_of(&world.reply(two).unwrap()), 0);
-    assert_eq!(world.fetched("g"), 2);
+    let Some(Response::OffsetFetch(response)) = world.reply(asked) else { panic!() };
+    assert_eq!(response.groups[0].topics[0].partitions[0].committed_offset, 2, "what was asked after both commits");
 }
 
 #[test]
@@ -312,11 +314,13 @@ fn an_answer_is_given_up_in_time_but_the_offset_counts_once_it_is_durable() {
     let mut world = World::new();
     world.step(0);
     world.log.hold.store(true, Ordering::SeqCst);
-    let late = world.send(9, commit_request("g", 4));
+    let (late, asked) = (world.send(9, commit_request("g", 4)), world.send(9, fetch_request("g")));
     assert_eq!(world.step(4_999), Some(5_000));
-    assert!(world.reply(late).is_none());
+    assert!(world.reply(late).is_none() && world.reply(asked).is_none());
     world.step(1);
     assert_eq!(error_of(&world.reply(late).unwrap()), ErrorCode::CoordinatorNotAvailable.code());
+    let Some(Response::OffsetFetch(response)) = world.reply(asked) else { panic!() };
+    assert_eq!(response.groups[0].topics[0].partitions[0].committed_offset, -1);
     world.log.release();
     assert_eq!(world.fetched("g"), 4);
 }
