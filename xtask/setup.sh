@@ -7,11 +7,12 @@ millstream_root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
 millstream_say() { printf 'setup: %s\n' "$*" >&2; }
 
-# Whether one of these folders holds libclang.
+# Whether one of these folders holds libclang. libclang-cpp, which a machine may have alone, is another library.
 millstream_holds_libclang() {
     local directory file
     for directory in "$@"; do
         for file in "$directory"/libclang.so* "$directory"/libclang-*.so* "$directory"/libclang.dylib; do
+            case "$file" in */libclang-cpp*) continue ;; esac
             [ -e "$file" ] && return 0
         done
     done
