@@ -325,15 +325,7 @@ impl Session<'_> {
         }
         let batch = encode_batch(&output, self.now);
         let terms = output.transaction.map_or((0, None), |transaction| (transaction.version, transaction.markers_seen));
-        let id = self.state.next_id;
-        self.state.next_id += 1;
-        self.state.in_flight.push_back(InFlight {
-            id,
-            output,
-            held,
-            deadline: self.now.ticks_ms.saturating_add(self.inner.config.commit_timeout_ms),
-            result: None,
-        });
+        let id = self.put_in_flight(output, held);
         let batch = match batch {
             Ok(batch) => batch,
             Err(error) => return self.cell.events.lock().push_back((id, Err(error))),
@@ -362,18 +354,21 @@ impl Session<'_> {
         }
     }
 
-    /// Tells `held` once everything that is being appended is durable or has failed.
-    pub fn after_appends(&mut self, held: Held) {
+    /// Puts `output` behind all that is being appended. Returns the id under which its result is awaited.
+    fn put_in_flight(&mut self, output: Output, held: Option<Held>) -> u64 {
         let id = self.state.next_id;
         self.state.next_id += 1;
-        self.state.in_flight.push_back(InFlight {
-            id,
-            output: Output::default(),
-            held: Some(held),
-            deadline: self.now.ticks_ms.saturating_add(self.inner.config.commit_timeout_ms),
-            // Nothing of its own to wait for: what lies before it has its results first.
-            result: Some(Ok(0)),
-        });
+        let deadline = self.now.ticks_ms.saturating_add(self.inner.config.commit_timeout_ms);
+        self.state.in_flight.push_back(InFlight { id, output, held, deadline, result: None });
+        id
+    }
+
+    /// Tells `held` once everything that is being appended is durable or has failed; at once when nothing is.
+    pub fn after_appends(&mut self, held: Held) {
+        let id = self.put_in_flight(Output::default(), Some(held));
+        // It has nothing of its own to wait for. The result goes through the events like any other: appends may all have
+        // ended meanwhile, and then no other event would make anybody look at it.
+        self.cell.events.lock().push_back((id, Ok(0)));
     }
 
     /// Takes up the results of appends, in the order of the log.

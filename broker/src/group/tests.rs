@@ -310,6 +310,22 @@ fn a_commit_is_answered_and_read_when_it_is_durable() {
 }
 
 #[test]
+fn who_waits_for_appends_is_told_at_once_when_none_is_on_its_way() {
+    let world = World::new();
+    let GroupAccess { coordinator, environment } = &world.access;
+    let (tell, told) = std::sync::mpsc::channel();
+    let wait = || {
+        let tell = tell.clone();
+        let held = Box::new(move |result| tell.send(result).unwrap());
+        coordinator.with_group(environment, "g", world.log.now(), |session| session.after_appends(held)).unwrap();
+    };
+    wait();
+    assert_eq!(told.try_recv(), Ok(Ok(())));
+    wait();
+    assert_eq!(told.try_recv(), Ok(Ok(())), "again: the first leaves nothing behind");
+}
+
+#[test]
 fn an_answer_is_given_up_in_time_but_the_offset_counts_once_it_is_durable() {
     let mut world = World::new();
     world.step(0);
