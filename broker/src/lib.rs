@@ -27,6 +27,7 @@ pub mod partition;
 pub mod properties;
 mod replies;
 mod request_memory;
+mod request_order;
 pub mod server;
 mod sessions;
 mod shards;
@@ -36,6 +37,7 @@ mod tcp;
 pub mod topics;
 pub mod transaction;
 pub mod waiters;
+mod warn_limit;
 
 pub use broker::{Broker, BrokerSeams, Step};
 pub use config::BrokerConfig;

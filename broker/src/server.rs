@@ -18,7 +18,8 @@ use crate::connection_limits::OpenConnection;
 use crate::dispatch::Endpoint;
 use crate::error::BrokerError;
 use crate::state::BrokerState;
-use crate::tcp::{TcpConnection, WarnLimit};
+use crate::tcp::TcpConnection;
+use crate::warn_limit::WarnLimit;
 
 /// Threads of the runtime unless `num.network.threads` says otherwise: requests are served on them, and waiting costs
 /// none.

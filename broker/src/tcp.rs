@@ -1,8 +1,9 @@
 //! One TCP connection: frames in, requests dispatched on this thread, responses out in the order of their requests.
 //!
 //! Requests are taken up as they arrive, so that a pipelining producer's batches share one fsync; only their answers
-//! wait for each other. Whoever completes an answer writes it to the socket at once, from its own thread; the
-//! connection's task steps in when the socket is full, or when the answer lies in a file.
+//! wait for each other, and what must see an earlier change waits for that (`request_order`). Whoever completes an
+//! answer writes it to the socket at once, from its own thread; the connection's task steps in when the socket is full,
+//! or when the answer lies in a file.
 //!
 //! Bytes that are no request close the connection without an answer, as in Kafka. Too many requests in flight, too
 //! many bytes waiting to be sent, or too many bytes of unfinished requests on all connections together
@@ -12,14 +13,14 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use base::Now;
 use bytes::{Buf, Bytes, BytesMut};
 use parking_lot::Mutex;
 use protocol::api::{ApiKey, Piece, Response, supported_versions};
-use protocol::frame::{self, LENGTH_BYTES};
+use protocol::frame::{self, LENGTH_BYTES, RequestHeader};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
@@ -28,8 +29,10 @@ use crate::dispatch::{self, Endpoint, Outcome, RequestContext};
 use crate::handlers::api_versions;
 use crate::replies::{InOrder, ReplySink};
 use crate::request_memory::{Claimant, Growth, UNCOUNTED_BYTES};
+use crate::request_order::RequestOrder;
 use crate::server::pause;
 use crate::state::BrokerState;
+use crate::warn_limit::WarnLimit;
 
 const IN_FLIGHT_MAX: usize = 128;
 const QUEUED_BYTES_MAX: usize = 64 << 20;
@@ -40,7 +43,6 @@ const READ_BYTES: usize = 64 << 10;
 const READ_BYTES_MAX: usize = 256 << 10;
 /// A connection that waits for memory looks again after so long, also if nobody wakes it: others may have stalled.
 const MEMORY_RETRY: Duration = Duration::from_millis(200);
-const WARN_INTERVAL_MS: i64 = 10_000;
 const FILE_CHUNK_BYTES: usize = 256 << 10;
 const SLICES_MAX: usize = 32;
 /// After this many reads in a row other connections of the same worker get their turn.
@@ -74,10 +76,20 @@ struct Incoming {
     is_counted: bool,
     /// It said to wait.
     waits_for_memory: bool,
+    /// A request that waits until those before it are answered. Nothing behind it is looked at.
+    held: Option<Arrived>,
+}
+
+/// A request that is not decoded yet.
+struct Arrived {
+    header: RequestHeader,
+    body: Bytes,
+    frame_bytes: usize,
 }
 
 #[derive(Clone)]
 struct Target {
+    key: ApiKey,
     version: i16,
     correlation_id: i32,
     /// While there are quotas: whose request it is, and for how long its sender must hold back.
@@ -100,6 +112,7 @@ enum Answer {
 #[derive(Default)]
 struct Out {
     order: InOrder<Target, Answer>,
+    ahead: RequestOrder,
     sending: VecDeque<Piece>,
     queued_bytes: usize,
     /// The socket took no more: the task waits until it does.
@@ -140,6 +153,7 @@ impl TcpConnection {
             read_bytes: READ_BYTES_MIN,
             is_counted: false,
             waits_for_memory: false,
+            held: None,
         };
         while !self.closed.load(Ordering::Acquire) {
             let (may_read, is_full) = {
@@ -153,10 +167,14 @@ impl TcpConnection {
                 incoming.read_bytes = READ_BYTES_MIN;
             }
             let muted = self.muted_for();
+            let may_read = may_read && muted.is_none() && incoming.held.is_none() && !incoming.waits_for_memory;
             tokio::select! {
                 () = self.attention.notified() => {
                     incoming.waits_for_memory = false;
                     self.pump(true);
+                    if let Err(error) = self.take_up_held(&mut incoming) {
+                        self.end(&error);
+                    }
                 }
                 () = pause(MEMORY_RETRY), if incoming.waits_for_memory => {
                     incoming.waits_for_memory = false;
@@ -169,7 +187,7 @@ impl TcpConnection {
                     Err(error) => self.end(&error),
                 },
                 () = pause(muted.unwrap_or_default()), if muted.is_some() => {}
-                ready = self.stream.readable(), if may_read && muted.is_none() && !incoming.waits_for_memory => {
+                ready = self.stream.readable(), if may_read => {
                     if let Err(error) = ready.and_then(|()| self.read(&mut incoming)) {
                         self.end(&error);
                     }
@@ -216,7 +234,7 @@ impl TcpConnection {
 
     /// Reads what is there and takes up the requests in it.
     fn read(self: &Arc<Self>, incoming: &mut Incoming) -> io::Result<()> {
-        let limit = self.state.config.socket_request_max_bytes.max(0) as usize;
+        let limit = self.request_max_bytes();
         for _ in 0..READS_IN_A_ROW {
             let missing = match incoming.buffer.first_chunk::<LENGTH_BYTES>() {
                 Some(prefix) => {
@@ -240,15 +258,9 @@ impl TcpConnection {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             }
-            while let Some(frame) = frame::next_frame(buffer, limit).map_err(io::Error::other)? {
-                let frame_bytes = LENGTH_BYTES + frame.len();
-                if frame_bytes > READ_BYTES {
-                    incoming.read_bytes = incoming.read_bytes.max(frame_bytes.next_power_of_two().min(READ_BYTES_MAX));
-                }
-                self.take_up(frame)?;
-                if self.closed.load(Ordering::Acquire) {
-                    return Ok(());
-                }
+            self.take_up_arrived(incoming)?;
+            if incoming.held.is_some() || self.closed.load(Ordering::Acquire) {
+                return Ok(());
             }
             self.count_out(incoming);
             if self.muted_for().is_some() {
@@ -260,6 +272,40 @@ impl TcpConnection {
             }
         }
         Ok(())
+    }
+
+    /// Takes up the requests that have arrived whole, up to one that must wait.
+    fn take_up_arrived(self: &Arc<Self>, incoming: &mut Incoming) -> io::Result<()> {
+        let limit = self.request_max_bytes();
+        while let Some(frame) = frame::next_frame(&mut incoming.buffer, limit).map_err(io::Error::other)? {
+            let frame_bytes = frame.len();
+            if LENGTH_BYTES + frame_bytes > READ_BYTES {
+                let wanted = (LENGTH_BYTES + frame_bytes).next_power_of_two().min(READ_BYTES_MAX);
+                incoming.read_bytes = incoming.read_bytes.max(wanted);
+            }
+            let (header, body) = frame::decode_request_header(frame).map_err(io::Error::other)?;
+            incoming.held = self.take_up(Arrived { header, body, frame_bytes })?;
+            if incoming.held.is_some() || self.closed.load(Ordering::Acquire) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes up the request that waited, and those behind it, if its time has come.
+    fn take_up_held(self: &Arc<Self>, incoming: &mut Incoming) -> io::Result<()> {
+        let Some(held) = incoming.held.take() else { return Ok(()) };
+        incoming.held = self.take_up(held)?;
+        if incoming.held.is_some() || self.closed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.take_up_arrived(incoming)?;
+        self.count_out(incoming);
+        Ok(())
+    }
+
+    fn request_max_bytes(&self) -> usize {
+        self.state.config.socket_request_max_bytes.max(0) as usize
     }
 
     /// Whether there is memory to read on, with what has arrived and is `missing` of a frame.
@@ -341,21 +387,23 @@ impl TcpConnection {
         }
     }
 
-    /// Serves one request; an error closes the connection.
-    fn take_up(self: &Arc<Self>, frame: Bytes) -> io::Result<()> {
-        let frame_bytes = frame.len();
-        let (header, body) = frame::decode_request_header(frame).map_err(io::Error::other)?;
-        let key = header.api_key;
+    /// Serves one request, or gives it back if it must wait; an error closes the connection.
+    fn take_up(self: &Arc<Self>, arrived: Arrived) -> io::Result<Option<Arrived>> {
+        let key = arrived.header.api_key;
+        if !self.out.lock().ahead.admit(key) {
+            return Ok(Some(arrived));
+        }
+        let Arrived { header, body, frame_bytes } = arrived;
         let (min, max) = supported_versions(key);
         let now = self.state.clock.now();
         self.last_used_ticks_ms.store(now.ticks_ms, Ordering::Relaxed);
         let limited = self.state.client_quotas.is_any().then(|| self.limit(key, &header.client_id, frame_bytes, now));
-        let target =
-            Target { version: header.api_version, correlation_id: header.correlation_id, limited: limited.flatten() };
+        let (version, correlation_id) = (header.api_version, header.correlation_id);
+        let target = Target { key, version, correlation_id, limited: limited.flatten() };
         if key == ApiKey::ApiVersions && !(min..=max).contains(&header.api_version) {
             let sequence = self.out.lock().order.open(Some(Target { version: 0, ..target }));
             self.answer(sequence, Answer::Response(api_versions::unsupported_version()));
-            return Ok(());
+            return Ok(None);
         }
         if self.state.is_closed() {
             return Err(io::Error::other("the broker was closed"));
@@ -381,18 +429,23 @@ impl TcpConnection {
             Outcome::NoReply => self.answer(sequence, Answer::Nothing),
             Outcome::Close(reason) => self.answer(sequence, Answer::Close(reason)),
         }
-        Ok(())
+        Ok(None)
     }
 
     fn answer(&self, sequence: u64, answer: Answer) {
         let mut answer = answer;
         let mut out = self.out.lock();
-        let limited = out.order.slot(sequence).and_then(|slot| slot.target.as_ref()?.limited.clone());
-        if let Some(limited) = limited {
+        let target = out.order.slot(sequence).and_then(|slot| slot.target.as_ref());
+        let Some(key) = target.map(|target| target.key) else { return };
+        if let Some(limited) = target.and_then(|target| target.limited.clone()) {
             self.throttle(&mut answer, &limited);
         }
-        out.order.answer(sequence, answer);
+        let is_first = out.order.answer(sequence, answer);
+        let lets_on = is_first && out.ahead.answered(key);
         drop(out);
+        if lets_on {
+            self.attention.notify_one();
+        }
         self.pump(false);
     }
 
@@ -420,31 +473,6 @@ enum Ending {
     Theirs(String),
     /// An answer could not be made: the client waits in vain.
     Ours(String),
-}
-
-/// Lets one warning through in [`WARN_INTERVAL_MS`].
-pub(crate) struct WarnLimit {
-    next_ticks_ms: AtomicI64,
-    silenced: AtomicU64,
-}
-
-impl WarnLimit {
-    pub(crate) const fn new() -> Self {
-        Self { next_ticks_ms: AtomicI64::new(i64::MIN), silenced: AtomicU64::new(0) }
-    }
-
-    /// How many were held back since the last one that was let through; `None` to hold this one back.
-    pub(crate) fn admit(&self, now_ticks_ms: i64) -> Option<u64> {
-        let next = self.next_ticks_ms.load(Ordering::Relaxed);
-        let again = now_ticks_ms.saturating_add(WARN_INTERVAL_MS);
-        let is_due = now_ticks_ms >= next
-            && self.next_ticks_ms.compare_exchange(next, again, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        if !is_due {
-            self.silenced.fetch_add(1, Ordering::Relaxed);
-            return None;
-        }
-        Some(self.silenced.swap(0, Ordering::Relaxed))
-    }
 }
 
 enum Pumped {
@@ -540,17 +568,5 @@ impl ReplySink for TcpConnection {
             Ok(response) => self.answer(sequence, Answer::Response(response)),
             Err(reason) => self.answer(sequence, Answer::Close(reason)),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_warning_in_ten_seconds_tells_how_many_were_held_back() {
-        let limit = WarnLimit::new();
-        let at = [0, 1, 9_999, 10_000, 10_001, 20_000].map(|ticks_ms| limit.admit(ticks_ms));
-        assert_eq!(at, [Some(0), None, None, Some(2), None, Some(1)]);
     }
 }

@@ -9,7 +9,8 @@ use protocol::api::messages::delete_records_request::{DeleteRecordsPartition, De
 use protocol::api::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use protocol::api::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
 use protocol::api::messages::{
-    ApiVersionsRequest, BrokerId, DeleteRecordsRequest, ListOffsetsRequest, OffsetForLeaderEpochRequest,
+    ApiVersionsRequest, BrokerId, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, ListOffsetsRequest,
+    OffsetForLeaderEpochRequest,
 };
 use protocol::api::{ErrorCode, FetchPartition, FetchRequest, FetchTopic, Response, Uuid};
 use protocol::record::{BatchBuilder, BuilderOptions, Compression, HeadersRef};
@@ -221,6 +222,31 @@ fn requests_may_be_pipelined() {
 }
 
 #[test]
+fn a_request_sees_what_those_before_it_on_its_connection_changed() {
+    let broker = TestBroker::start(&[("durability", "power")]);
+    let mut peer = broker.tcp();
+    for round in 1..=20 {
+        peer.send(7, CreateTopicsRequest::default().with_topics(vec![topic("t", 1, &[])]).with_timeout_ms(5000));
+        for value in ["a", "b", "c"] {
+            peer.send(9, produce_request("t", 0, -1, batch(&[value])));
+        }
+        peer.send(7, list_offsets_request(-1));
+        peer.send(11, fetch_request("t", 0, 0, 0, 0));
+        peer.send(5, DeleteTopicsRequest::default().with_topic_names(vec![name_of("t")]).with_timeout_ms(5000));
+        peer.send(7, list_offsets_request(-1));
+        let Response::CreateTopics(created) = peer.receive() else { panic!() };
+        assert_eq!(created.topics[0].error_code, 0, "round {round}: the topic of the round before is gone");
+        for offset in 0..3 {
+            assert_eq!(produced(peer.receive()).base_offset, offset);
+        }
+        assert_eq!(listed(peer.receive()), (0, -1, 3));
+        assert_eq!(values(&fetched(peer.receive()).records), ["a", "b", "c"]);
+        assert!(matches!(peer.receive(), Response::DeleteTopics(deleted) if deleted.responses[0].error_code == 0));
+        assert_eq!(listed(peer.receive()).0, ErrorCode::UnknownTopicOrPartition.code());
+    }
+}
+
+#[test]
 fn limits_cut_a_fetch_but_one_batch_always_comes() {
     on_each_target(&[], |peer| {
         peer.create_topic("t", 2, &[]);
@@ -340,14 +366,21 @@ fn a_partition_in_error_is_repeated_in_a_session_until_it_is_well() {
     });
 }
 
-/// (error code, timestamp, offset)
-fn list_offsets(peer: &mut Peer, version: i16, timestamp: i64) -> (i16, i64, i64) {
+fn list_offsets_request(timestamp: i64) -> ListOffsetsRequest {
     let partition = ListOffsetsPartition::default().with_timestamp(timestamp).with_current_leader_epoch(-1);
     let topic = ListOffsetsTopic::default().with_name(name_of("t")).with_partitions(vec![partition]);
-    let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
-    let Response::ListOffsets(response) = peer.call(version, request) else { panic!() };
+    ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic])
+}
+
+/// (error code, timestamp, offset)
+fn listed(response: Response) -> (i16, i64, i64) {
+    let Response::ListOffsets(response) = response else { panic!("{response:?}") };
     let answer = &response.topics[0].partitions[0];
     (answer.error_code, answer.timestamp, answer.offset)
+}
+
+fn list_offsets(peer: &mut Peer, version: i16, timestamp: i64) -> (i16, i64, i64) {
+    listed(peer.call(version, list_offsets_request(timestamp)))
 }
 
 #[test]
