@@ -162,9 +162,7 @@ pub const DYNAMIC_WITHOUT_EFFECT: &[&str] = &[
 
 /// Settings of topics that are taken, kept and shown, and do nothing here. Sorted.
 pub const TOPIC_WITHOUT_EFFECT: &[&str] = &[
-    "compression.gzip.level",
     "compression.lz4.level",
-    "compression.zstd.level",
     "flush.messages",
     "flush.ms",
     "follower.replication.throttled.replicas",

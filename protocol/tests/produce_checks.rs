@@ -178,7 +178,7 @@ fn another_codec_or_offsets_with_gaps_mean_writing_it_anew() {
     let zstd = ProduceRules { compression: Some(Compression::Zstd), ..rules() };
     let (batch, validated) = validate_for_produce(&bytes, &zstd).expect("a good batch");
     assert_eq!(validated.rebuild, Some(Compression::Zstd));
-    let again = RecordBatch::new(rebuild(&batch, Compression::Zstd, 1 << 20).expect("rebuilt")).expect("batch");
+    let again = RecordBatch::new(rebuild(&batch, Compression::Zstd, None, 1 << 20).expect("rebuilt")).expect("batch");
     again.verify_crc().expect("crc");
     let header = again.header();
     assert_eq!(header.attributes.codec(), Ok(Compression::Zstd));
@@ -192,7 +192,7 @@ fn another_codec_or_offsets_with_gaps_mean_writing_it_anew() {
     let sparse = with_header(&builder.build().expect("build"), |header| header.last_offset_delta = 1);
     let (batch, validated) = validate_for_produce(&sparse, &rules()).expect("a good batch");
     assert_eq!(validated.rebuild, Some(Compression::None));
-    let again = RecordBatch::new(rebuild(&batch, Compression::None, 1 << 20).expect("rebuilt")).expect("batch");
+    let again = RecordBatch::new(rebuild(&batch, Compression::None, None, 1 << 20).expect("rebuilt")).expect("batch");
     let offsets: Vec<i64> = again.records().expect("records").iter().flatten().map(|record| record.offset).collect();
     assert_eq!(offsets, [0, 1]);
 }

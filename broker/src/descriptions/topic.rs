@@ -4,10 +4,10 @@
 #[rustfmt::skip]
 pub(super) const TOPIC: &[(&str, &str)] = &[
     ("cleanup.policy", "What becomes of old records: `delete` removes whole segments by age and size, `compact` keeps the newest record of each key; both may be named."),
-    ("compression.gzip.level", "Level of gzip where batches are compressed anew. No effect here: where the broker compresses, it uses the codec's usual level."),
-    ("compression.lz4.level", "Level of lz4 where batches are compressed anew. No effect here: where the broker compresses, it uses the codec's usual level."),
+    ("compression.gzip.level", "Level of gzip, 1 to 9, where batches are compressed anew; -1 is the codec's usual one."),
+    ("compression.lz4.level", "Level of lz4 where batches are compressed anew. No effect here: the encoder has one level."),
     ("compression.type", "Codec of stored batches: `producer` keeps what the producer chose; `uncompressed`, `gzip`, `snappy`, `lz4` and `zstd` have the broker compress batches of other codecs anew."),
-    ("compression.zstd.level", "Level of zstd where batches are compressed anew. No effect here: where the broker compresses, it uses the codec's usual level."),
+    ("compression.zstd.level", "Level of zstd where batches are compressed anew."),
     ("delete.retention.ms", "For how many ms a compacted topic keeps a tombstone after it was cleaned, so that readers which are behind still see the deletion."),
     ("file.delete.delay.ms", "How many ms the files of a deleted segment stay on the disk, renamed, before they are removed."),
     ("flush.messages", "Records after which a log is synced. No effect here: the broker's `durability` decides when an append is synced."),

@@ -261,14 +261,19 @@ impl Accepted {
     }
 }
 
-/// The same records in a new batch with another codec and offsets without gaps, everything else as in the header: one
+/// The same records in a new batch with another codec, at its `level` (`None`: Kafka's default), and offsets without gaps, everything else as in the header: one
 /// of the two places where a broker rewrites what a client sent (the other is [`patch_for_append`]).
 ///
 /// [`patch_for_append`]: super::patch_for_append
 ///
 /// # Errors
 /// If the records cannot be read, or the new batch would be too large.
-pub fn rebuild(batch: &RecordBatch, codec: Compression, decompressed_limit: usize) -> Result<Bytes, RecordError> {
+pub fn rebuild(
+    batch: &RecordBatch,
+    codec: Compression,
+    level: Option<i32>,
+    decompressed_limit: usize,
+) -> Result<Bytes, RecordError> {
     let header = batch.header();
     let records = batch.records_within(decompressed_limit)?;
     let mut builder = BatchBuilder::new(
@@ -283,7 +288,7 @@ pub fn rebuild(batch: &RecordBatch, codec: Compression, decompressed_limit: usiz
             control: header.attributes.is_control(),
             log_append_time: header.attributes.is_log_append_time().then_some(header.max_timestamp),
             delete_horizon: header.delete_horizon(),
-            compression_level: None,
+            compression_level: level,
             capacity: HEADER_SIZE + records.body().len(),
         },
     );

@@ -89,7 +89,7 @@ fn produce_rules(config: &LogConfig, now_ms: Timestamp) -> ProduceRules {
 fn from_client(bytes: &Bytes, config: &LogConfig, now_ms: Timestamp) -> Result<Incoming, AppendError> {
     let (mut batch, validated) = validate_for_produce(bytes, &produce_rules(config, now_ms))?;
     if let Some(codec) = validated.rebuild {
-        batch = RecordBatch::new(rebuild(&batch, codec, DEFAULT_DECOMPRESSED_LIMIT)?)?;
+        batch = RecordBatch::new(rebuild(&batch, codec, level_of(codec, config), DEFAULT_DECOMPRESSED_LIMIT)?)?;
         if batch.bytes().len() > config.max_message_bytes as usize {
             let message = format!(
                 "The record batch size after conversion is {} bytes, the maximum configured value {}.",
@@ -100,6 +100,15 @@ fn from_client(bytes: &Bytes, config: &LogConfig, now_ms: Timestamp) -> Result<I
         }
     }
     Ok(Incoming { batch, time: validated.time, marker: None })
+}
+
+/// The topic's level of a codec that has levels here.
+fn level_of(codec: Compression, config: &LogConfig) -> Option<i32> {
+    match codec {
+        Compression::Gzip => Some(config.compression_gzip_level),
+        Compression::Zstd => Some(config.compression_zstd_level),
+        Compression::None | Compression::Snappy | Compression::Lz4 => None,
+    }
 }
 
 fn from_coordinator(batch: RecordBatch, config: &LogConfig, now_ms: Timestamp) -> Result<Incoming, AppendError> {

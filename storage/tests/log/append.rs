@@ -87,6 +87,27 @@ fn codec_of_the_topic_rebuilds_the_batch() {
 }
 
 #[test]
+fn codec_of_the_topic_compresses_at_its_level() {
+    let value: String = (0..20_000).map(|number| format!("{} ", number * number % 977)).collect();
+    let stored = |settings: [(&'static str, &'static str); 2]| {
+        let machine = settings
+            .into_iter()
+            .fold(Machine::new(Durability::Process), |machine, (name, value)| machine.with(name, value));
+        let directory = machine.open();
+        let log = machine.partition(&directory);
+        machine.append(&log, batch(&[("k", &value)])).unwrap();
+        assert_eq!(records(&log, ReadLimit::LogEnd), [format!("0:k={value}")]);
+        log.read(0, 1 << 20, ReadLimit::LogEnd, true).unwrap().records.len_bytes()
+    };
+    for (codec, setting, low, high) in
+        [("gzip", "compression.gzip.level", "1", "9"), ("zstd", "compression.zstd.level", "-50", "19")]
+    {
+        let sizes = [low, high].map(|level| stored([("compression.type", codec), (setting, level)]));
+        assert!(sizes[1] < sizes[0], "{codec}: {sizes:?} bytes at levels {low} and {high}");
+    }
+}
+
+#[test]
 fn segments_roll_by_size_and_by_the_time_in_the_data() {
     let machine = Machine::new(Durability::Process).with("internal.segment.bytes", "200").with("segment.ms", "1000");
     let directory = machine.open();
