@@ -243,29 +243,46 @@ impl World {
     }
 }
 
+/// Runs `steps`, lets everything become durable, and compares the shard with what its log says.
+fn check_replay(steps: Vec<Step>) -> Result<(), TestCaseError> {
+    let mut world = World::new();
+    for step in steps {
+        world.run(step);
+    }
+    while !world.queue.is_empty() {
+        world.store(false);
+    }
+    let (live, replayed) = (world.shard.image(), world.replayed().image());
+    for (id, image) in &live {
+        let again = replayed.get(id);
+        prop_assert_eq!(&image.offsets, &again.map(|again| again.offsets.clone()).unwrap_or_default(), "{}", id);
+        if let Some(group) = &image.group {
+            prop_assert_eq!(Some(group), again.and_then(|again| again.group.as_ref()), "{}", id);
+        }
+    }
+    for (id, image) in &replayed {
+        prop_assert!(live.contains_key(id) || image.offsets.is_empty(), "{} is only in the log", id);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_group_that_is_being_removed_for_age_is_not_removed_again_from_the_one_that_follows_it() {
+    let commit = Step::Commit { group: 1, client: None, partition: 1, offset: 0 };
+    let store = Step::Store { fail: false };
+    let check = Step::Advance { ms: 15_000 };
+    let delete = Step::DeleteGroup { group: 1 };
+    let checks = [check.clone(), check.clone(), check];
+    let steps = [vec![commit.clone(), store.clone()], checks.to_vec(), vec![store.clone(), commit, store, delete]];
+    check_replay(steps.concat()).unwrap();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn replaying_the_records_gives_the_state(steps in proptest::collection::vec(step(), 1..120)) {
-        let mut world = World::new();
-        for step in steps {
-            world.run(step);
-        }
-        while !world.queue.is_empty() {
-            world.store(false);
-        }
-        let (live, replayed) = (world.shard.image(), world.replayed().image());
-        for (id, image) in &live {
-            let again = replayed.get(id);
-            prop_assert_eq!(&image.offsets, &again.map(|again| again.offsets.clone()).unwrap_or_default(), "{}", id);
-            if let Some(group) = &image.group {
-                prop_assert_eq!(Some(group), again.and_then(|again| again.group.as_ref()), "{}", id);
-            }
-        }
-        for (id, image) in &replayed {
-            prop_assert!(live.contains_key(id) || image.offsets.is_empty(), "{} is only in the log", id);
-        }
+        check_replay(steps)?;
     }
 
     #[test]

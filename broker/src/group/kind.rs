@@ -148,19 +148,13 @@ impl Kind {
     /// # Errors
     /// `GroupIdNotFound` while it is being deleted; `NonEmptyGroup` while it has members.
     pub fn check_deletable(&self) -> Result<(), ErrorCode> {
-        let (dead, empty) = match self {
-            Kind::Classic(group) => (group.state() == classic::State::Dead, group.state() == classic::State::Empty),
-            Kind::Consumer(group) => {
-                (group.state() == consumer::group::State::Dead, group.state() == consumer::group::State::Empty)
-            }
-            Kind::Share(group) => {
-                (group.state() == share::group::State::Dead, group.state() == share::group::State::Empty)
-            }
-            Kind::Streams(group) => {
-                (group.state() == streams::group::State::Dead, group.state() == streams::group::State::Empty)
-            }
+        let empty = match self {
+            Kind::Classic(group) => group.state() == classic::State::Empty,
+            Kind::Consumer(group) => group.state() == consumer::group::State::Empty,
+            Kind::Share(group) => group.state() == share::group::State::Empty,
+            Kind::Streams(group) => group.state() == streams::group::State::Empty,
         };
-        match (dead, empty) {
+        match (self.is_dead(), empty) {
             (true, _) => Err(ErrorCode::GroupIdNotFound),
             (false, true) => Ok(()),
             (false, false) => Err(ErrorCode::NonEmptyGroup),
@@ -191,6 +185,16 @@ impl Kind {
             // It has no committed offsets: none are told.
             Kind::Share(_) => Ok(()),
             Kind::Streams(group) => group.check_fetch(member_id, member_epoch),
+        }
+    }
+
+    /// Whether it is being deleted.
+    pub fn is_dead(&self) -> bool {
+        match self {
+            Kind::Classic(group) => group.state() == classic::State::Dead,
+            Kind::Consumer(group) => group.state() == consumer::group::State::Dead,
+            Kind::Share(group) => group.state() == share::group::State::Dead,
+            Kind::Streams(group) => group.state() == streams::group::State::Dead,
         }
     }
 

@@ -258,10 +258,16 @@ impl Shard {
             })
         };
         let mut records = Vec::new();
-        for (id, group) in &self.groups {
+        for (id, group) in self.living_groups() {
             records.extend(group.offsets.removals(id, |topic, _, value| gone(topic, value)));
         }
         self.removal(records)
+    }
+
+    /// The groups that are not being deleted. What is removed of the others must not be removed once more: the second removal
+    /// would still be on its way when a new group of the same name has commits.
+    fn living_groups(&mut self) -> impl Iterator<Item = (&Arc<str>, &mut Group)> {
+        self.groups.iter_mut().filter(|(_, group)| !group.kind.is_dead())
     }
 
     /// Records that remove something, to be applied when stored.

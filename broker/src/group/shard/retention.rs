@@ -12,7 +12,7 @@ use crate::group::records::GroupRecord;
 impl Shard {
     pub(super) fn expire_offsets(&mut self, now: Timestamp, retention_ms: i64) -> Vec<Output> {
         let mut all = Vec::new();
-        for (id, group) in &mut self.groups {
+        for (id, group) in self.living_groups() {
             let mut records = expired_offsets(id, group, now, retention_ms);
             let everything_goes = group.offsets.removals(id, |_, _, _| true).len() == records.len();
             if group.kind.is_vacant() && everything_goes && !group.offsets.has_open_commits() {
