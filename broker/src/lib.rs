@@ -28,6 +28,7 @@ pub mod properties;
 mod replies;
 mod request_memory;
 mod request_order;
+mod send_file;
 pub mod server;
 mod sessions;
 mod shards;

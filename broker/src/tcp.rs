@@ -30,6 +30,7 @@ use crate::handlers::api_versions;
 use crate::replies::{InOrder, ReplySink};
 use crate::request_memory::{Claimant, Growth, UNCOUNTED_BYTES};
 use crate::request_order::RequestOrder;
+use crate::send_file::send_file;
 use crate::server::pause;
 use crate::state::BrokerState;
 use crate::warn_limit::WarnLimit;
@@ -475,6 +476,11 @@ enum Ending {
     Ours(String),
 }
 
+fn is_of_the_socket(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, TimedOut};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | TimedOut)
+}
+
 enum Pumped {
     /// All is sent that can be.
     Done,
@@ -504,18 +510,10 @@ impl Out {
                 None => return Ok(Pumped::Done),
                 Some(Piece::Memory(_)) => {}
                 Some(Piece::File { .. }) if !read_files => return Ok(Pumped::TaskWanted),
-                Some(Piece::File { segment, position, length }) => {
-                    let mut chunk = vec![0; (*length).min(FILE_CHUNK_BYTES)];
-                    segment
-                        .read_exact_at(&mut chunk, *position)
-                        .map_err(|error| Ending::Ours(format!("cannot read the log for a response: {error}")))?;
-                    *position += chunk.len() as u64;
-                    *length -= chunk.len();
-                    if *length == 0 {
-                        self.sending.pop_front();
-                    }
-                    self.sending.push_front(Piece::Memory(chunk.into()));
-                }
+                Some(Piece::File { .. }) => match self.send_from_file(stream)? {
+                    Pumped::Done => continue,
+                    Pumped::TaskWanted => return Ok(Pumped::TaskWanted),
+                },
             }
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let mut count = 0;
@@ -536,6 +534,29 @@ impl Out {
                 }
                 Err(error) => return Err(Ending::Theirs(error.to_string())),
             }
+        }
+    }
+
+    /// Sends as much of the front piece, which lies in a file, as the socket takes at once.
+    fn send_from_file(&mut self, stream: &TcpStream) -> Result<Pumped, Ending> {
+        let Some(Piece::File { segment, position, length }) = self.sending.front_mut() else { return Ok(Pumped::Done) };
+        match send_file(stream, segment.as_ref(), *position, (*length).min(FILE_CHUNK_BYTES)) {
+            Ok(sent) => {
+                *position += sent as u64;
+                *length -= sent;
+                self.queued_bytes = self.queued_bytes.saturating_sub(sent);
+                if *length == 0 {
+                    self.sending.pop_front();
+                }
+                Ok(Pumped::Done)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.is_full = true;
+                Ok(Pumped::TaskWanted)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Pumped::Done),
+            Err(error) if is_of_the_socket(&error) => Err(Ending::Theirs(error.to_string())),
+            Err(error) => Err(Ending::Ours(format!("cannot send the log in a response: {error}"))),
         }
     }
 
