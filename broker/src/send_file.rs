@@ -43,7 +43,7 @@ fn through_memory(stream: &TcpStream, file: &dyn ReadAt, position: u64, length: 
     stream.try_write(&chunk)
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test says where it failed")]
 

@@ -436,9 +436,9 @@ impl TcpConnection {
     fn answer(&self, sequence: u64, answer: Answer) {
         let mut answer = answer;
         let mut out = self.out.lock();
-        let target = out.order.slot(sequence).and_then(|slot| slot.target.as_ref());
-        let Some(key) = target.map(|target| target.key) else { return };
-        if let Some(limited) = target.and_then(|target| target.limited.clone()) {
+        let Some(target) = out.order.slot(sequence).and_then(|slot| slot.target.as_ref()) else { return };
+        let (key, limited) = (target.key, target.limited.clone());
+        if let Some(limited) = limited {
             self.throttle(&mut answer, &limited);
         }
         let is_first = out.order.answer(sequence, answer);

@@ -261,8 +261,9 @@ impl Accepted {
     }
 }
 
-/// The same records in a new batch with another codec, at its `level` (`None`: Kafka's default), and offsets without gaps, everything else as in the header: one
-/// of the two places where a broker rewrites what a client sent (the other is [`patch_for_append`]).
+/// The same records in a new batch with another codec, at its `level` (`None`: Kafka's default), and offsets without gaps,
+/// everything else as in the header: one of the two places where a broker rewrites what a client sent (the other is
+/// [`patch_for_append`]).
 ///
 /// [`patch_for_append`]: super::patch_for_append
 ///
