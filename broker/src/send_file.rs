@@ -51,16 +51,20 @@ mod tests {
 
     use super::*;
 
-    struct OnDisk(std::fs::File, bool);
+    /// A file that tells its descriptor, or keeps it to itself.
+    struct OnDisk {
+        file: tempfile::NamedTempFile,
+        has_descriptor: bool,
+    }
 
     impl ReadAt for OnDisk {
         fn read_exact_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
-            self.0.read_exact_at(buffer, position)
+            self.file.as_file().read_exact_at(buffer, position)
         }
 
         fn raw_fd(&self) -> Option<protocol::api::RawFd> {
             use std::os::fd::AsRawFd;
-            self.1.then(|| self.0.as_raw_fd())
+            self.has_descriptor.then(|| self.file.as_file().as_raw_fd())
         }
     }
 
@@ -69,31 +73,31 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut peer, _) = listener.accept().await.unwrap();
-        let reader = tokio::spawn(async move {
-            let mut all = Vec::new();
-            tokio::io::AsyncReadExt::read_to_end(&mut peer, &mut all).await.map(|_| all)
-        });
-        let mut at = position;
-        while at < total {
-            stream.writable().await.unwrap();
-            match send_file(&stream, file, at as u64, (total - at).min(100_000)) {
-                Ok(count) => at += count,
-                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}"),
+        let send = async move {
+            let mut at = position;
+            while at < total {
+                stream.writable().await.unwrap();
+                match send_file(&stream, file, at as u64, (total - at).min(100_000)) {
+                    Ok(count) => at += count,
+                    Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}"),
+                }
             }
-        }
-        let past = send_file(&stream, file, total as u64, 1).map_err(|error| error.kind());
-        assert!(matches!(past, Err(io::ErrorKind::UnexpectedEof | io::ErrorKind::WouldBlock)), "{past:?}");
-        drop(stream);
-        reader.await.unwrap().unwrap()
+            let past = send_file(&stream, file, total as u64, 1).map_err(|error| error.kind());
+            assert!(matches!(past, Err(io::ErrorKind::UnexpectedEof | io::ErrorKind::WouldBlock)), "{past:?}");
+        };
+        let mut all = Vec::new();
+        let ((), read) = tokio::join!(send, tokio::io::AsyncReadExt::read_to_end(&mut peer, &mut all));
+        read.unwrap();
+        all
     }
 
     #[tokio::test]
     async fn more_than_the_socket_holds_arrives_whole_with_and_without_a_descriptor() {
         let bytes: Vec<u8> = (0..8_000_003u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         for has_descriptor in [true, false] {
-            let file = tempfile::tempfile().unwrap();
-            file.write_all_at(&bytes, 0).unwrap();
-            let came = sent(&OnDisk(file, has_descriptor), 17, bytes.len()).await;
+            let file = tempfile::NamedTempFile::new().unwrap();
+            file.as_file().write_all_at(&bytes, 0).unwrap();
+            let came = sent(&OnDisk { file, has_descriptor }, 17, bytes.len()).await;
             assert!(came == bytes[17..], "{} bytes, descriptor {has_descriptor}", came.len());
         }
     }

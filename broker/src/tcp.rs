@@ -88,7 +88,6 @@ struct Arrived {
     frame_bytes: usize,
 }
 
-#[derive(Clone)]
 struct Target {
     key: ApiKey,
     version: i16,
@@ -331,14 +330,18 @@ impl TcpConnection {
     }
 
     /// Counts what a client produces, and remembers whose fetch an answer will be for.
-    fn limit(&self, key: ApiKey, client_id: &Option<Arc<str>>, bytes: usize, now: Now) -> Option<Limited> {
-        let throttle_ms = match key {
-            ApiKey::Produce => self.state.client_quotas.count(Direction::Produced, client_id.as_deref(), bytes, now),
+    fn limit(&self, sequence: u64, header: &RequestHeader, bytes: usize, now: Now) {
+        let client_id = header.client_id.as_deref();
+        let throttle_ms = match header.api_key {
+            ApiKey::Produce => self.state.client_quotas.count(Direction::Produced, client_id, bytes, now),
             ApiKey::Fetch => 0,
-            _ => return None,
+            _ => return,
         };
         self.mute(throttle_ms, now);
-        Some(Limited { client_id: client_id.clone(), throttle_ms })
+        let limited = Limited { client_id: header.client_id.clone(), throttle_ms };
+        if let Some(target) = self.out.lock().order.slot(sequence).and_then(|slot| slot.target.as_mut()) {
+            target.limited = Some(limited);
+        }
     }
 
     /// Tells the client for how long to hold back.
@@ -390,19 +393,15 @@ impl TcpConnection {
 
     /// Serves one request, or gives it back if it must wait; an error closes the connection.
     fn take_up(self: &Arc<Self>, arrived: Arrived) -> io::Result<Option<Arrived>> {
-        let key = arrived.header.api_key;
-        if !self.out.lock().ahead.admit(key) {
-            return Ok(Some(arrived));
-        }
+        let Some(sequence) = self.out.lock().open(&arrived.header) else { return Ok(Some(arrived)) };
         let Arrived { header, body, frame_bytes } = arrived;
-        let (min, max) = supported_versions(key);
+        let key = header.api_key;
         let now = self.state.clock.now();
         self.last_used_ticks_ms.store(now.ticks_ms, Ordering::Relaxed);
-        let limited = self.state.client_quotas.is_any().then(|| self.limit(key, &header.client_id, frame_bytes, now));
-        let (version, correlation_id) = (header.api_version, header.correlation_id);
-        let target = Target { key, version, correlation_id, limited: limited.flatten() };
-        if key == ApiKey::ApiVersions && !(min..=max).contains(&header.api_version) {
-            let sequence = self.out.lock().order.open(Some(Target { version: 0, ..target }));
+        if self.state.client_quotas.is_any() {
+            self.limit(sequence, &header, frame_bytes, now);
+        }
+        if is_from_the_future(&header) {
             self.answer(sequence, Answer::Response(api_versions::unsupported_version()));
             return Ok(None);
         }
@@ -413,7 +412,6 @@ impl TcpConnection {
             return Err(io::Error::other(format!("{key} is not served")));
         }
         let request = frame::decode_request_body(&header, body).map_err(io::Error::other)?;
-        let sequence = self.out.lock().order.open(Some(target));
         let context = RequestContext {
             connection_id: self.id,
             version: header.api_version,
@@ -488,7 +486,23 @@ enum Pumped {
     TaskWanted,
 }
 
+/// Whether a client asks for the versions in a version that is not known here; it is told them in the oldest.
+fn is_from_the_future(header: &RequestHeader) -> bool {
+    let (min, max) = supported_versions(header.api_key);
+    header.api_key == ApiKey::ApiVersions && !(min..=max).contains(&header.api_version)
+}
+
 impl Out {
+    /// Makes a place for the answer to a request; `None` while it must wait for the requests before it.
+    fn open(&mut self, header: &RequestHeader) -> Option<u64> {
+        let key = header.api_key;
+        if !self.ahead.admit(key) {
+            return None;
+        }
+        let version = if is_from_the_future(header) { 0 } else { header.api_version };
+        Some(self.order.open(Some(Target { key, version, correlation_id: header.correlation_id, limited: None })))
+    }
+
     fn pump(&mut self, stream: &TcpStream, read_files: bool) -> Result<Pumped, Ending> {
         loop {
             while let Some((target, answer)) = self.order.pop_ready() {

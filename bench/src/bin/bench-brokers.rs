@@ -83,14 +83,14 @@ fn latency(cells: &BTreeMap<Cell, Sides>) {
 }
 
 fn idle(cells: &BTreeMap<Cell, Sides>) {
-    println!("| started with | broker | serves after, s | idle CPU, % | resident, MB |");
+    println!("| started with | broker | serves after, ms | idle CPU, % | resident, MB |");
     println!("|---|---|---|---|---|");
     for ((data, ..), sides) in cells {
         for (name, runs) in [("Kafka", &sides.kafka), ("ours", &sides.ours)] {
             let figure = |field: &str| median(runs, |run| run[field].as_f64());
             let Some(ready) = figure("ready_s") else { continue };
             let (cpu, memory) = (figure("idle_cpu_percent").unwrap_or_default(), figure("rss_mb").unwrap_or_default());
-            println!("| {data} | {name} | {ready:.2} | {cpu:.2} | {memory:.0} |");
+            println!("| {data} | {name} | {:.0} | {cpu:.2} | {memory:.0} |", ready * 1000.0);
         }
     }
 }

@@ -100,6 +100,16 @@ impl Group {
     }
 }
 
+/// What the states of all kinds have in common.
+#[derive(PartialEq, Eq)]
+enum Life {
+    /// It is being deleted.
+    Dead,
+    /// It has no members.
+    Empty,
+    Used,
+}
+
 impl Kind {
     /// The name of the kind, as ListGroups gives it.
     pub fn name(&self) -> &'static str {
@@ -133,14 +143,12 @@ impl Kind {
 
     /// It has no members, and nobody is about to join; of a share group there is no share state either.
     pub fn is_vacant(&self) -> bool {
-        match self {
-            Kind::Classic(group) => group.state() == classic::State::Empty && !group.has_pending_members(),
-            Kind::Consumer(group) => group.state() == consumer::group::State::Empty,
-            Kind::Share(group) => {
-                group.state() == share::group::State::Empty && group.state_partitions().initialized.is_empty()
-            }
-            Kind::Streams(group) => group.state() == streams::group::State::Empty,
-        }
+        let has_traces = match self {
+            Kind::Classic(group) => group.has_pending_members(),
+            Kind::Share(group) => !group.state_partitions().initialized.is_empty(),
+            Kind::Consumer(_) | Kind::Streams(_) => false,
+        };
+        self.life() == Life::Empty && !has_traces
     }
 
     /// Whether it can be deleted now.
@@ -148,16 +156,10 @@ impl Kind {
     /// # Errors
     /// `GroupIdNotFound` while it is being deleted; `NonEmptyGroup` while it has members.
     pub fn check_deletable(&self) -> Result<(), ErrorCode> {
-        let empty = match self {
-            Kind::Classic(group) => group.state() == classic::State::Empty,
-            Kind::Consumer(group) => group.state() == consumer::group::State::Empty,
-            Kind::Share(group) => group.state() == share::group::State::Empty,
-            Kind::Streams(group) => group.state() == streams::group::State::Empty,
-        };
-        match (self.is_dead(), empty) {
-            (true, _) => Err(ErrorCode::GroupIdNotFound),
-            (false, true) => Ok(()),
-            (false, false) => Err(ErrorCode::NonEmptyGroup),
+        match self.life() {
+            Life::Dead => Err(ErrorCode::GroupIdNotFound),
+            Life::Empty => Ok(()),
+            Life::Used => Err(ErrorCode::NonEmptyGroup),
         }
     }
 
@@ -190,11 +192,31 @@ impl Kind {
 
     /// Whether it is being deleted.
     pub fn is_dead(&self) -> bool {
+        self.life() == Life::Dead
+    }
+
+    fn life(&self) -> Life {
         match self {
-            Kind::Classic(group) => group.state() == classic::State::Dead,
-            Kind::Consumer(group) => group.state() == consumer::group::State::Dead,
-            Kind::Share(group) => group.state() == share::group::State::Dead,
-            Kind::Streams(group) => group.state() == streams::group::State::Dead,
+            Kind::Classic(group) => match group.state() {
+                classic::State::Dead => Life::Dead,
+                classic::State::Empty => Life::Empty,
+                _ => Life::Used,
+            },
+            Kind::Consumer(group) => match group.state() {
+                consumer::group::State::Dead => Life::Dead,
+                consumer::group::State::Empty => Life::Empty,
+                _ => Life::Used,
+            },
+            Kind::Share(group) => match group.state() {
+                share::group::State::Dead => Life::Dead,
+                share::group::State::Empty => Life::Empty,
+                share::group::State::Stable => Life::Used,
+            },
+            Kind::Streams(group) => match group.state() {
+                streams::group::State::Dead => Life::Dead,
+                streams::group::State::Empty => Life::Empty,
+                _ => Life::Used,
+            },
         }
     }
 
