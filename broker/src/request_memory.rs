@@ -55,6 +55,8 @@ struct Holder {
     missing_bytes: usize,
     last_arrival_ticks_ms: i64,
     waits: bool,
+    /// Its frame is whole, but not taken up: nothing is expected of its client.
+    is_whole: bool,
     above: Option<Above>,
 }
 
@@ -110,6 +112,17 @@ impl RequestMemory {
         growth
     }
 
+    /// The frame of `connection` has arrived whole and waits for the requests before it; or `is_whole` no longer, since it was
+    /// taken up. It is counted on.
+    pub(crate) fn set_whole(&self, connection: u64, is_whole: bool, now: Now) {
+        let mut holders = self.holders.lock();
+        let Some(holder) = holders.by_connection.get_mut(&connection) else { return };
+        holder.is_whole = is_whole;
+        holder.last_arrival_ticks_ms = now.ticks_ms;
+        let above = holder.above.take();
+        holders.above_bytes -= above.map_or(0, |above| above.reserved_bytes);
+    }
+
     /// `connection` holds no part of a frame any more, or less than is counted.
     pub(crate) fn release(&self, connection: u64) {
         let mut holders = self.holders.lock();
@@ -142,6 +155,7 @@ impl Holders {
             missing_bytes,
             last_arrival_ticks_ms: now.ticks_ms,
             waits: false,
+            is_whole: false,
             above: None,
         });
         if holder.held_bytes != held_bytes {
@@ -189,7 +203,9 @@ impl Holders {
     }
 
     fn largest_stalled(&self, now: Now) -> Option<Arc<dyn Claimant>> {
-        let is_stalled = |holder: &&Holder| !holder.waits && now.ticks_ms - holder.last_arrival_ticks_ms >= STALL_MS;
+        let is_stalled = |holder: &&Holder| {
+            !holder.waits && !holder.is_whole && now.ticks_ms - holder.last_arrival_ticks_ms >= STALL_MS
+        };
         let stalled = self.by_connection.values().filter(is_stalled);
         stalled.max_by_key(|holder| holder.held_bytes).map(|holder| Arc::clone(&holder.claimant))
     }
@@ -305,6 +321,21 @@ mod tests {
         assert_eq!(world.ended(1), 0);
         assert_eq!(world.ask(2, 950, 600, 3 * STALL_MS), Growth::Wait);
         assert_eq!(world.ended(1), 1);
+    }
+
+    #[test]
+    fn a_whole_frame_that_waits_for_those_before_it_is_counted_but_not_taken_for_stalled() {
+        let world = world(3);
+        assert_eq!(world.ask(0, 1000, 500, 0), Growth::Granted, "above the bound");
+        world.memory.set_whole(0, true, at(10));
+        assert_eq!(world.ask(1, 100, 501, 2 * STALL_MS), Growth::Wait);
+        assert_eq!((world.memory.used_bytes(), world.ended(0)), (1100, 0));
+        assert_eq!(world.ask(1, 100, 500, 2 * STALL_MS), Growth::Granted, "the first misses nothing any more");
+        world.memory.set_whole(0, false, at(2 * STALL_MS));
+        assert_eq!(world.ask(2, 100, 500, 3 * STALL_MS - 1), Growth::Wait);
+        assert_eq!(world.ended(0), 0, "its client has the usual time for what comes next");
+        assert_eq!(world.ask(2, 100, 500, 3 * STALL_MS), Growth::Wait);
+        assert_eq!(world.ended(0), 1);
     }
 
     #[test]

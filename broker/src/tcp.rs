@@ -9,34 +9,32 @@
 //! many bytes waiting to be sent, or too many bytes of unfinished requests on all connections together
 //! (`request_memory`), and no more is read until some have left.
 
-use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+mod out;
+
+use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use base::Now;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
-use protocol::api::{ApiKey, Piece, Response, supported_versions};
+use protocol::api::{ApiKey, Response};
 use protocol::frame::{self, LENGTH_BYTES, RequestHeader};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use self::out::{Answer, Ending, Limited, Out, Pumped, is_from_the_future};
 use crate::client_quotas::Direction;
 use crate::dispatch::{self, Endpoint, Outcome, RequestContext};
 use crate::handlers::api_versions;
-use crate::replies::{InOrder, ReplySink};
+use crate::replies::ReplySink;
 use crate::request_memory::{Claimant, Growth, UNCOUNTED_BYTES};
-use crate::request_order::RequestOrder;
-use crate::send_file::send_file;
 use crate::server::pause;
 use crate::state::BrokerState;
 use crate::warn_limit::WarnLimit;
 
-const IN_FLIGHT_MAX: usize = 128;
-const QUEUED_BYTES_MAX: usize = 64 << 20;
 /// Room for reading: at first, and after reads that filled what there was. A connection that is little used costs little.
 const READ_BYTES_MIN: usize = 4 << 10;
 const READ_BYTES: usize = 64 << 10;
@@ -44,8 +42,6 @@ const READ_BYTES: usize = 64 << 10;
 const READ_BYTES_MAX: usize = 256 << 10;
 /// A connection that waits for memory looks again after so long, also if nobody wakes it: others may have stalled.
 const MEMORY_RETRY: Duration = Duration::from_millis(200);
-const FILE_CHUNK_BYTES: usize = 256 << 10;
-const SLICES_MAX: usize = 32;
 /// After this many reads in a row other connections of the same worker get their turn.
 const READS_IN_A_ROW: usize = 16;
 
@@ -88,39 +84,6 @@ struct Arrived {
     frame_bytes: usize,
 }
 
-struct Target {
-    key: ApiKey,
-    version: i16,
-    correlation_id: i32,
-    /// While there are quotas: whose request it is, and for how long its sender must hold back.
-    limited: Option<Limited>,
-}
-
-#[derive(Clone)]
-struct Limited {
-    client_id: Option<Arc<str>>,
-    throttle_ms: i32,
-}
-
-#[expect(clippy::large_enum_variant, reason = "nearly all are responses; a box would cost each an allocation")]
-enum Answer {
-    Response(Response),
-    Nothing,
-    Close(String),
-}
-
-#[derive(Default)]
-struct Out {
-    order: InOrder<Target, Answer>,
-    ahead: RequestOrder,
-    sending: VecDeque<Piece>,
-    queued_bytes: usize,
-    /// The socket took no more: the task waits until it does.
-    is_full: bool,
-    /// The task does not read until something has left.
-    reading_paused: bool,
-}
-
 impl TcpConnection {
     pub(crate) fn new(
         id: u64,
@@ -158,7 +121,7 @@ impl TcpConnection {
         while !self.closed.load(Ordering::Acquire) {
             let (may_read, is_full) = {
                 let mut out = self.out.lock();
-                let may_read = out.order.len() < IN_FLIGHT_MAX && out.queued_bytes < QUEUED_BYTES_MAX;
+                let may_read = out.has_room();
                 out.reading_paused = !may_read;
                 (may_read, out.is_full)
             };
@@ -266,8 +229,7 @@ impl TcpConnection {
             if self.muted_for().is_some() {
                 return Ok(());
             }
-            let out = self.out.lock();
-            if out.order.len() >= IN_FLIGHT_MAX || out.queued_bytes >= QUEUED_BYTES_MAX {
+            if !self.out.lock().has_room() {
                 return Ok(());
             }
         }
@@ -285,6 +247,9 @@ impl TcpConnection {
             }
             let (header, body) = frame::decode_request_header(frame).map_err(io::Error::other)?;
             incoming.held = self.take_up(Arrived { header, body, frame_bytes })?;
+            if incoming.held.is_some() && incoming.is_counted {
+                self.state.request_memory.set_whole(self.id, true, self.state.clock.now());
+            }
             if incoming.held.is_some() || self.closed.load(Ordering::Acquire) {
                 return Ok(());
             }
@@ -298,6 +263,9 @@ impl TcpConnection {
         incoming.held = self.take_up(held)?;
         if incoming.held.is_some() || self.closed.load(Ordering::Acquire) {
             return Ok(());
+        }
+        if incoming.is_counted {
+            self.state.request_memory.set_whole(self.id, false, self.state.clock.now());
         }
         self.take_up_arrived(incoming)?;
         self.count_out(incoming);
@@ -455,134 +423,13 @@ impl TcpConnection {
         }
         let mut out = self.out.lock();
         let outcome = out.pump(&self.stream, read_files);
-        let resume = out.reading_paused && out.order.len() < IN_FLIGHT_MAX && out.queued_bytes < QUEUED_BYTES_MAX;
+        let resume = out.reading_paused && out.has_room();
         drop(out);
         match outcome {
             Ok(Pumped::Done) if !resume => {}
             Ok(_) => self.attention.notify_one(),
             Err(Ending::Theirs(reason)) => self.end(&reason),
             Err(Ending::Ours(reason)) => self.end_by_fault(&reason),
-        }
-    }
-}
-
-/// Why nothing more is sent.
-enum Ending {
-    /// The client is gone, or sent what is no request.
-    Theirs(String),
-    /// An answer could not be made: the client waits in vain.
-    Ours(String),
-}
-
-fn is_of_the_socket(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, TimedOut};
-    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | TimedOut)
-}
-
-enum Pumped {
-    /// All is sent that can be.
-    Done,
-    /// The task must go on: the socket is full, or a file must be read.
-    TaskWanted,
-}
-
-/// Whether a client asks for the versions in a version that is not known here; it is told them in the oldest.
-fn is_from_the_future(header: &RequestHeader) -> bool {
-    let (min, max) = supported_versions(header.api_key);
-    header.api_key == ApiKey::ApiVersions && !(min..=max).contains(&header.api_version)
-}
-
-impl Out {
-    /// Makes a place for the answer to a request; `None` while it must wait for the requests before it.
-    fn open(&mut self, header: &RequestHeader) -> Option<u64> {
-        let key = header.api_key;
-        if !self.ahead.admit(key) {
-            return None;
-        }
-        let version = if is_from_the_future(header) { 0 } else { header.api_version };
-        Some(self.order.open(Some(Target { key, version, correlation_id: header.correlation_id, limited: None })))
-    }
-
-    fn pump(&mut self, stream: &TcpStream, read_files: bool) -> Result<Pumped, Ending> {
-        loop {
-            while let Some((target, answer)) = self.order.pop_ready() {
-                match answer {
-                    Answer::Response(response) => {
-                        let pieces = frame::encode_response(target.version, target.correlation_id, &response)
-                            .map_err(|error| Ending::Ours(format!("cannot write a response: {error}")))?;
-                        self.queued_bytes += pieces.len_bytes();
-                        self.sending.extend(pieces);
-                    }
-                    Answer::Nothing => {}
-                    Answer::Close(reason) => return Err(Ending::Theirs(reason)),
-                }
-            }
-            if self.is_full {
-                return Ok(Pumped::Done); // the task waits for room already
-            }
-            match self.sending.front_mut() {
-                None => return Ok(Pumped::Done),
-                Some(Piece::Memory(_)) => {}
-                Some(Piece::File { .. }) if !read_files => return Ok(Pumped::TaskWanted),
-                Some(Piece::File { .. }) => match self.send_from_file(stream)? {
-                    Pumped::Done => continue,
-                    Pumped::TaskWanted => return Ok(Pumped::TaskWanted),
-                },
-            }
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let mut count = 0;
-            for piece in &self.sending {
-                match piece {
-                    Piece::Memory(bytes) if count < SLICES_MAX => {
-                        slices[count] = IoSlice::new(bytes);
-                        count += 1;
-                    }
-                    _ => break,
-                }
-            }
-            match stream.try_write_vectored(&slices[..count]) {
-                Ok(sent) => self.sent(sent),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.is_full = true;
-                    return Ok(Pumped::TaskWanted);
-                }
-                Err(error) => return Err(Ending::Theirs(error.to_string())),
-            }
-        }
-    }
-
-    /// Sends as much of the front piece, which lies in a file, as the socket takes at once.
-    fn send_from_file(&mut self, stream: &TcpStream) -> Result<Pumped, Ending> {
-        let Some(Piece::File { segment, position, length }) = self.sending.front_mut() else { return Ok(Pumped::Done) };
-        match send_file(stream, segment.as_ref(), *position, (*length).min(FILE_CHUNK_BYTES)) {
-            Ok(sent) => {
-                *position += sent as u64;
-                *length -= sent;
-                self.queued_bytes = self.queued_bytes.saturating_sub(sent);
-                if *length == 0 {
-                    self.sending.pop_front();
-                }
-                Ok(Pumped::Done)
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.is_full = true;
-                Ok(Pumped::TaskWanted)
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Pumped::Done),
-            Err(error) if is_of_the_socket(&error) => Err(Ending::Theirs(error.to_string())),
-            Err(error) => Err(Ending::Ours(format!("cannot send the log in a response: {error}"))),
-        }
-    }
-
-    fn sent(&mut self, mut count: usize) {
-        self.queued_bytes = self.queued_bytes.saturating_sub(count);
-        while let Some(Piece::Memory(bytes)) = self.sending.front_mut() {
-            if bytes.len() > count {
-                bytes.advance(count);
-                return;
-            }
-            count -= bytes.len();
-            self.sending.pop_front();
         }
     }
 }
