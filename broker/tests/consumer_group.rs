@@ -68,6 +68,7 @@ fn members_choose_the_assignor_and_regular_expressions_find_topics_that_come_lat
     let (mut one, mut two) = (member("one", &[]), member("two", &["a-1"]));
     (one.beat.topic_names, one.beat.topic_regex) = (None, Some("a-.*".into()));
     (one.beat.assignor, two.beat.assignor) = (Some("range".into()), Some("range".into()));
+    assert_eq!((world.beat(&mut one).epoch, one.numbers()), (1, vec![]), "it is resolved after the answer");
     world.beat(&mut one);
     assert_eq!(one.owned.keys().copied().collect::<Vec<_>>(), [world.cluster.id("a-1")]);
     world.settle(&mut [&mut one, &mut two]);
@@ -79,6 +80,12 @@ fn members_choose_the_assignor_and_regular_expressions_find_topics_that_come_lat
     world.settle(&mut [&mut one, &mut two]);
     assert!(one.owned.contains_key(&world.cluster.id("a-2")) && !two.owned.contains_key(&world.cluster.id("a-2")));
     assert!(world.kinds_since(before).contains(&"16".to_owned()));
+
+    (one.beat.topic_names, one.beat.topic_regex) = (Some(["b".into()].into()), Some("a-[2-9]".into()));
+    world.beat(&mut one);
+    assert!(one.owned.is_empty(), "what the former expression stood for goes at once");
+    world.settle(&mut [&mut one, &mut two]);
+    assert!(one.owned.contains_key(&world.cluster.id("b")) && one.owned.contains_key(&world.cluster.id("a-2")));
 
     one.beat.topic_regex = Some("".into());
     one.beat.topic_names = Some(["b".into()].into());

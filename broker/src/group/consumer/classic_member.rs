@@ -71,7 +71,7 @@ impl ConsumerGroup {
             self.replace(&replaced, &id, &mut records);
         }
         let wants_changed = self.take_up(&id, join, &subscription, &mut records);
-        self.update_epoch(wants_changed, cluster, now, config, &mut records);
+        self.update_epoch(wants_changed, true, cluster, &mut records);
         self.update_target(now, config, &mut records);
         let owned = ids_of(&subscription.owned, cluster);
         self.advance(&id, Some(&owned), wants_changed, now, &mut records);

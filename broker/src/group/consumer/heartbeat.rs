@@ -119,11 +119,17 @@ impl ConsumerGroup {
             let record = ConsumerRecord::Member { member_id: beat.member_id.clone(), value: Some(metadata) };
             self.push(record, &mut records);
         }
+        let pattern = self.members.get(&beat.member_id).and_then(|member| member.metadata.topic_regex.as_ref());
+        // One that is new to the group stands for no topic yet.
+        let is_new = pattern.is_some_and(|pattern| !self.regexes.contains_key(pattern));
         let wants_changed = names_changed || regex_changed;
-        self.update_epoch(wants_changed, cluster, now, config, &mut records);
+        self.update_epoch(wants_changed, names_changed || !is_new, cluster, &mut records);
         self.update_target(now, config, &mut records);
         self.advance(&beat.member_id, beat.owned.as_ref(), wants_changed, now, &mut records);
-        Ok((self.answer(beat, &before.current, now, config), self.to_write(records)))
+        let answer = self.answer(beat, &before.current, now, config);
+        let brought = is_new.then_some(before.metadata.topic_regex.is_some());
+        self.resolve_regexes(brought, cluster, config.regex_refresh_interval_ms, now, &mut records);
+        Ok((answer, self.to_write(records)))
     }
 
     /// A heartbeat of a member that leaves.
@@ -277,21 +283,26 @@ impl ConsumerGroup {
         self.push(ConsumerRecord::Current { member_id: member_id(), value: Some(current) }, records);
     }
 
-    /// Raises the group's epoch if its members want other topics, or the topics are others than before.
+    /// Raises the group's epoch if what a member wants has changed and can be told (`is_known`) already, or the topics of the
+    /// group are others than before.
     pub(super) fn update_epoch(
         &mut self,
         wants_changed: bool,
+        is_known: bool,
         cluster: &dyn Cluster,
-        now: Now,
-        config: &ConsumerConfig,
         records: &mut Vec<ConsumerRecord>,
     ) {
-        let (resolved, others) = self.look_up(cluster, wants_changed, config.regex_refresh_interval_ms, now);
-        records.extend(resolved);
-        if wants_changed || others {
-            let (epoch, metadata_hash) = (self.epoch.saturating_add(1), self.hash_of_topics());
-            self.push(ConsumerRecord::Group(Some(GroupEpoch { epoch, metadata_hash })), records);
+        if wants_changed {
+            records.extend(self.forget_regexes());
         }
+        if self.look_up(cluster, wants_changed) || wants_changed && is_known {
+            self.raise_epoch(records);
+        }
+    }
+
+    pub(super) fn raise_epoch(&mut self, records: &mut Vec<ConsumerRecord>) {
+        let (epoch, metadata_hash) = (self.epoch.saturating_add(1), self.hash_of_topics());
+        self.push(ConsumerRecord::Group(Some(GroupEpoch { epoch, metadata_hash })), records);
     }
 
     /// The member's next step towards its target; `owned` is what it says to have.
@@ -352,8 +363,7 @@ impl ConsumerGroup {
             self.push(record, &mut records);
         }
         records.extend(self.forget_regexes());
-        let (epoch, metadata_hash) = (self.epoch.saturating_add(1), self.hash_of_topics());
-        self.push(ConsumerRecord::Group(Some(GroupEpoch { epoch, metadata_hash })), &mut records);
+        self.raise_epoch(&mut records);
         self.to_write(records)
     }
 

@@ -1,7 +1,8 @@
 //! The topics that a consumer group wants: by name, and by regular expressions, which the coordinator resolves itself.
 //!
 //! Expressions are those of RE2 as Kafka takes them (RE2/J), and stand for the topics whose whole name they match. Names of topics are
-//! ASCII, so classes of characters are too.
+//! ASCII, so classes of characters are too. As in Kafka an expression is resolved after the heartbeat that brings it has its
+//! answer: its topics are assigned with the next one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,8 +26,8 @@ pub struct Known {
     pub(super) version: Option<i64>,
     /// Id and number of partitions of each topic that some member wants and that exists.
     pub(super) topics: BTreeMap<Arc<str>, (Uuid, PartitionId)>,
-    /// When the regular expressions were last resolved, in ticks.
-    resolved_at: i64,
+    /// Version of the cluster's topics, and time in ticks, at which all regular expressions were last resolved.
+    resolved_at: Option<(i64, i64)>,
 }
 
 /// Compiles a regular expression that is to match whole names.
@@ -97,51 +98,60 @@ impl ConsumerGroup {
         self.wanted(member).filter_map(|name| self.known.topics.get(name)).map(|(id, _)| *id).collect()
     }
 
-    /// Resolves what is to be resolved, and looks the group's topics up where something may have changed. Gives the records of changed
-    /// expressions, and whether the group's topics are others than before. Most heartbeats find nothing to do here.
-    pub(super) fn look_up(
-        &mut self,
-        cluster: &dyn Cluster,
-        changed: bool,
-        refresh_ms: i64,
-        now: Now,
-    ) -> (Vec<ConsumerRecord>, bool) {
+    /// Looks the group's topics up where something may have changed; whether they are others than before. Most heartbeats
+    /// find nothing to do here.
+    pub(super) fn look_up(&mut self, cluster: &dyn Cluster, changed: bool) -> bool {
         let version = cluster.topics_version();
-        let moved_on = self.known.version != Some(version);
-        let uses_regexes = changed || !self.regexes.is_empty();
-        let is_due = moved_on || uses_regexes && now.ticks_ms.saturating_sub(self.known.resolved_at) >= refresh_ms;
-        if !is_due && !changed {
-            return (Vec::new(), false);
-        }
-        let mut records = self.forget_regexes();
-        let patterns: BTreeSet<Arc<str>> =
-            self.members.values().filter_map(|member| member.metadata.topic_regex.clone()).collect();
-        let mut others = false;
-        for pattern in patterns {
-            let before = self.regexes.get(&pattern);
-            if before.is_some() && !is_due {
-                continue;
-            }
-            let topics = resolve(&pattern, cluster);
-            if before.is_some_and(|before| before.topics == topics) {
-                continue;
-            }
-            others |= before.is_some() || !topics.is_empty();
-            let value = ResolvedRegex { topics, version, timestamp: now.wall_ms };
-            let record = ConsumerRecord::Regex { pattern, value: Some(value) };
-            self.apply(&record);
-            records.push(record);
-        }
-        if is_due {
-            self.known.resolved_at = now.ticks_ms;
+        if !changed && self.known.version == Some(version) {
+            return false;
         }
         let wanted: BTreeSet<Arc<str>> =
             self.members.values().flat_map(|member| self.wanted(&member.metadata)).cloned().collect();
         let found = wanted.into_iter().filter_map(|name| Some((Arc::clone(&name), cluster.topic(&name)?)));
         self.known.topics = found.collect();
         self.known.version = Some(version);
-        let is_other = others || self.hash_of_topics() != self.metadata_hash;
-        (records, is_other)
+        self.hash_of_topics() != self.metadata_hash
+    }
+
+    /// Resolves the expressions: a new one, if a member has just `brought` one (in place of another: `true`); all of them when
+    /// there are other topics or `refresh_ms` have passed. Raises the group's epoch if one stands for other topics than before.
+    pub(super) fn resolve_regexes(
+        &mut self,
+        brought: Option<bool>,
+        cluster: &dyn Cluster,
+        refresh_ms: i64,
+        now: Now,
+        records: &mut Vec<ConsumerRecord>,
+    ) {
+        let version = cluster.topics_version();
+        let is_due = self.known.resolved_at.is_none_or(|(at_version, at_ticks_ms)| {
+            at_version != version || now.ticks_ms.saturating_sub(at_ticks_ms) >= refresh_ms
+        });
+        if !is_due && brought.is_none() {
+            return;
+        }
+        let members = self.members.values().filter_map(|member| member.metadata.topic_regex.as_ref());
+        let patterns: BTreeSet<Arc<str>> =
+            members.filter(|pattern| is_due || !self.regexes.contains_key(*pattern)).cloned().collect();
+        if is_due {
+            self.known.resolved_at = Some((version, now.ticks_ms));
+        }
+        // What the member has given up with the expression before must find an owner, also if the new one finds no topic.
+        let mut others = brought == Some(true);
+        for pattern in patterns {
+            let before = self.regexes.get(&pattern);
+            let topics = resolve(&pattern, cluster);
+            if before.is_some_and(|before| before.topics == topics) {
+                continue;
+            }
+            others |= before.is_some() || !topics.is_empty();
+            let value = ResolvedRegex { topics, version, timestamp: now.wall_ms };
+            self.push(ConsumerRecord::Regex { pattern, value: Some(value) }, records);
+        }
+        if others {
+            self.look_up(cluster, true);
+            self.raise_epoch(records);
+        }
     }
 
     /// Drops the expressions that no member has any more; gives the records that say so.
