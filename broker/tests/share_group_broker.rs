@@ -121,7 +121,7 @@ fn stands(peer: &mut Peer) -> (i64, i64) {
 
 /// A broker with a topic of one partition and ten records, and a group that reads it from the beginning.
 fn world() -> (TestBroker, Peer, Uuid) {
-    let broker = TestBroker::start(&[]);
+    let broker = TestBroker::start(&[("group.share.assignment.interval.ms", "0")]);
     let mut peer = broker.tcp();
     let id = peer.create_topic("t", 1, &[]);
     assert_eq!(set(&mut peer, "share.auto.offset.reset", "earliest"), 0);
@@ -129,7 +129,9 @@ fn world() -> (TestBroker, Peer, Uuid) {
     peer.produce("t", 0, 1, batch(&["5", "6", "7", "8", "9"]));
     let joined = beat(&mut peer, "a", 0);
     assert_eq!((joined.error_code, joined.member_epoch, joined.heartbeat_interval_ms), (0, 2, 5_000));
-    let assignment = joined.assignment.unwrap();
+    assert!(joined.assignment.unwrap().topic_partitions.is_empty(), "their state is made on the way");
+    let told = beat(&mut peer, "a", 2);
+    let assignment = told.assignment.unwrap();
     assert_eq!(
         (assignment.topic_partitions[0].topic_id, &assignment.topic_partitions[0].partitions[..]),
         (id, &[0][..])
@@ -165,7 +167,7 @@ fn records_are_acquired_settled_and_kept_over_a_restart() {
     assert_eq!(acknowledge(&mut peer, "a", 1, told(id, &[(3, 4, ACCEPT)])), (0, vec![0]));
     peer.produce("t", 0, 1, batch(&["10"]));
     assert_eq!(acquired(&fetch(&mut peer, request("a", 2, vec![]))), [(10, 10, 1)]);
-    assert_eq!(beat(&mut peer, "a", 2).error_code, 0, "the group is there still");
+    assert_eq!(beat(&mut peer, "a", 3).error_code, 0, "the group is there still");
 }
 
 #[test]
@@ -370,7 +372,7 @@ fn a_share_group_is_listed_described_and_set() {
     let describe = ShareGroupDescribeRequest::default().with_group_ids(vec![GroupId(text("g"))]);
     let Response::ShareGroupDescribe(described) = peer.call(1, describe) else { panic!() };
     let group = &described.groups[0];
-    assert_eq!((group.group_state.as_str(), group.group_epoch, group.assignor_name.as_str()), ("Stable", 2, "simple"));
+    assert_eq!((group.group_state.as_str(), group.group_epoch, group.assignor_name.as_str()), ("Stable", 3, "simple"));
     assert_eq!(group.members[0].assignment.topic_partitions[0].topic_name.as_str(), "t");
     assert_eq!(set(&mut peer, "share.auto.offset.reset", "never"), ErrorCode::InvalidConfig.code());
     assert_eq!(set(&mut peer, "share.record.lock.duration.ms", "1"), ErrorCode::InvalidConfig.code());

@@ -74,8 +74,7 @@ impl ShareGroup {
             let record = ShareGroupRecord::Member { member_id: beat.member_id.clone(), value: Some(metadata) };
             self.push(record, &mut records);
         }
-        let has_more = self.note_initialized(made, &mut records);
-        self.update_epoch(wants_changed, has_more, cluster, &mut records);
+        self.update_epoch(wants_changed, cluster, &mut records);
         self.update_target(now, cluster, config, &mut records);
         self.follow_target(&beat.member_id, wants_changed, cluster, &mut records);
         let mut answer = Answer {
@@ -87,8 +86,14 @@ impl ShareGroup {
         if let Some(member) = self.members.get_mut(&beat.member_id) {
             member.session_deadline = now.ticks_ms.saturating_add(config.session_timeout.ms);
             answer.epoch = member.current.epoch;
-            let told = beat.epoch == JOIN_EPOCH || member.current.assigned != before.current.assigned;
+            let told = beat.epoch == JOIN_EPOCH
+                || beat.topic_names.is_some()
+                || member.current.assigned != before.current.assigned;
             answer.assignment = told.then(|| member.current.assigned.clone());
+        }
+        // As in Kafka the next heartbeat brings the partitions whose state this one had made.
+        if self.note_initialized(made, &mut records) {
+            self.raise_epoch(self.metadata_hash, &mut records);
         }
         Ok((answer, self.to_write(records)))
     }
@@ -139,14 +144,8 @@ impl ShareGroup {
         Err(Refusal::new(ErrorCode::FencedMemberEpoch, text))
     }
 
-    /// Raises the group's epoch if its members want other topics, there are other partitions, or more of them have their state.
-    fn update_epoch(
-        &mut self,
-        wants_changed: bool,
-        has_more: bool,
-        cluster: &dyn Cluster,
-        records: &mut Vec<ShareGroupRecord>,
-    ) {
+    /// Raises the group's epoch if its members want other topics, or there are other partitions.
+    fn update_epoch(&mut self, wants_changed: bool, cluster: &dyn Cluster, records: &mut Vec<ShareGroupRecord>) {
         let version = cluster.topics_version();
         let mut hash = self.metadata_hash;
         if wants_changed || self.known_version != Some(version) {
@@ -158,10 +157,14 @@ impl ShareGroup {
             }));
             self.known_version = Some(version);
         }
-        if wants_changed || has_more || hash != self.metadata_hash {
-            let value = GroupEpoch { epoch: self.epoch.saturating_add(1), metadata_hash: hash };
-            self.push(ShareGroupRecord::Group(Some(value)), records);
+        if wants_changed || hash != self.metadata_hash {
+            self.raise_epoch(hash, records);
         }
+    }
+
+    fn raise_epoch(&mut self, metadata_hash: i64, records: &mut Vec<ShareGroupRecord>) {
+        let value = GroupEpoch { epoch: self.epoch.saturating_add(1), metadata_hash };
+        self.push(ShareGroupRecord::Group(Some(value)), records);
     }
 
     /// Computes the target assignment of the group's epoch, unless there is one or the last one is too young.

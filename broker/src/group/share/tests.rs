@@ -148,24 +148,28 @@ impl World {
 fn members_share_the_partitions_and_hear_of_changes() {
     let mut world = World::new();
     let first = world.beat(0, "a", 0, Some(&["t", "missing"])).unwrap();
-    assert_eq!((first.epoch, World::partitions(&first), first.heartbeat_interval_ms), (2, vec![0, 1, 2], 5_000));
-    assert_eq!(world.beat(1, "a", 2, None).unwrap().assignment, None, "it knows");
-    // The assignment is too young yet to be made anew.
-    let second = world.beat(10, "b", 0, Some(&["t"])).unwrap();
-    assert_eq!((second.epoch, World::partitions(&second)), (2, vec![]));
-    let second = world.beat(2_000, "b", 2, None).unwrap();
-    assert_eq!((second.epoch, World::partitions(&second).len()), (3, 1));
-    let first = world.beat(2_001, "a", 2, None).unwrap();
-    assert_eq!((first.epoch, World::partitions(&first).len()), (3, 2));
+    assert_eq!((first.epoch, World::partitions(&first), first.heartbeat_interval_ms), (2, vec![], 5_000));
+    assert_eq!(world.beat(1, "a", 2, None).unwrap().assignment, None, "too young to be made anew");
+    let first = world.beat(1_000, "a", 2, None).unwrap();
+    assert_eq!((first.epoch, World::partitions(&first)), (3, vec![0, 1, 2]), "their state is there");
+    assert_eq!(world.beat(1_001, "a", 3, None).unwrap().assignment, None, "it knows");
+    let repeated = world.beat(1_002, "a", 3, Some(&["t", "missing"])).unwrap();
+    assert_eq!(World::partitions(&repeated), [0, 1, 2], "who says what it wants is told what it has");
+    let second = world.beat(1_010, "b", 0, Some(&["t"])).unwrap();
+    assert_eq!((second.epoch, World::partitions(&second)), (3, vec![]));
+    let second = world.beat(2_000, "b", 3, None).unwrap();
+    assert_eq!((second.epoch, World::partitions(&second).len()), (4, 1));
+    let first = world.beat(2_001, "a", 3, None).unwrap();
+    assert_eq!((first.epoch, World::partitions(&first).len()), (4, 2));
     // An answer that was lost: the member repeats itself.
-    assert_eq!(world.beat(2_002, "a", 2, None).unwrap().epoch, 3);
-    assert_eq!(world.beat(2_003, "a", 1, None).unwrap_err().code, ErrorCode::FencedMemberEpoch);
-    assert_eq!(world.beat(2_003, "c", 3, None).unwrap_err().code, ErrorCode::UnknownMemberId);
+    assert_eq!(world.beat(2_002, "a", 3, None).unwrap().epoch, 4);
+    assert_eq!(world.beat(2_003, "a", 2, None).unwrap_err().code, ErrorCode::FencedMemberEpoch);
+    assert_eq!(world.beat(2_003, "c", 4, None).unwrap_err().code, ErrorCode::UnknownMemberId);
     world.topics.0.insert("t", 4);
-    world.beat(9_000, "a", 3, None).unwrap();
+    world.beat(9_000, "a", 4, None).unwrap();
     assert_eq!(world.group().state_partitions().initialized[&id_of("t")].partitions.len(), 4);
     assert_eq!(world.beat(9_001, "b", -1, None).unwrap().epoch, -1);
-    let all = world.beat(11_000, "a", 4, None).unwrap();
+    let all = world.beat(11_000, "a", 5, None).unwrap();
     assert_eq!(World::partitions(&all), [0, 1, 2, 3]);
 }
 
