@@ -96,7 +96,7 @@ impl Peer {
                 .with_member_id(text("m"))
                 .with_subscribed_topic_names(Some(vec![TopicName(text("t"))]));
             let Response::ShareGroupHeartbeat(joined) = self.call(1, beat) else { panic!() };
-            joined.assignment.map(|assignment| assignment.topic_partitions[0].topic_id)
+            joined.assignment?.topic_partitions.first().map(|told| told.topic_id)
         })
     }
 
