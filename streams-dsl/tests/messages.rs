@@ -2,24 +2,49 @@
 //!
 //! Each program is handed to the compiler that built this test, against the library that cargo built for it.
 
-#![allow(clippy::unwrap_used, reason = "a test fails where it unwraps")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails where it unwraps")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
-/// The newest library `name` among those that cargo built beside this test.
-fn library(dependencies: &Path, name: &str) -> PathBuf {
+/// The libraries `name` that cargo built beside this test, the newest first: there is one for each set of features.
+fn libraries(dependencies: &Path, name: &str) -> Vec<PathBuf> {
     let is_library = |path: &PathBuf| {
         let file = path.file_name().unwrap_or_default().to_string_lossy();
         file.starts_with(&format!("lib{name}-")) && file.ends_with(".rlib")
     };
     let built = std::fs::read_dir(dependencies).unwrap().map(|entry| entry.unwrap().path()).filter(is_library);
-    built.max_by_key(|path| path.metadata().unwrap().modified().unwrap()).unwrap()
+    let mut built: Vec<PathBuf> = built.collect();
+    built.sort_by_key(|path| std::cmp::Reverse(path.metadata().unwrap().modified().unwrap()));
+    built
+}
+
+/// The newest streams_dsl, and the streams_core that it was built with.
+fn pair() -> &'static (PathBuf, PathBuf) {
+    static PAIR: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
+    PAIR.get_or_init(|| {
+        let dependencies = dependencies();
+        let dsl = libraries(&dependencies, "streams_dsl").remove(0);
+        let fits = "Produced::<String, i64>::with(StringSerde, I64Serde);";
+        let cores = libraries(&dependencies, "streams_core").into_iter();
+        let mut pairs = cores.map(|core| (dsl.clone(), core));
+        pairs.find(|pair| compile_with(pair, "pair", fits).0).expect("no streams_core fits the newest streams_dsl")
+    })
+}
+
+fn dependencies() -> PathBuf {
+    std::env::current_exe().unwrap().parent().unwrap().to_owned()
 }
 
 /// What the compiler says about a `main` of these lines; empty if it compiles.
 fn compile(name: &str, body: &str) -> String {
-    let dependencies = std::env::current_exe().unwrap().parent().unwrap().to_owned();
+    let (compiled, said) = compile_with(pair(), name, body);
+    assert_eq!(compiled, said.is_empty(), "{said}");
+    said
+}
+
+fn compile_with((dsl, core): &(PathBuf, PathBuf), name: &str, body: &str) -> (bool, String) {
     let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("messages-{name}"));
     std::fs::create_dir_all(&directory).unwrap();
     let source = directory.join("main.rs");
@@ -30,15 +55,12 @@ fn compile(name: &str, body: &str) -> String {
     std::fs::write(&source, program).unwrap();
     let mut command = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
     command.args(["--edition=2024", "--crate-type=bin", "--emit=metadata"]);
-    command.arg("-L").arg(format!("dependency={}", dependencies.display()));
-    for library_name in ["streams_dsl", "streams_core"] {
-        let library = library(&dependencies, library_name);
+    command.arg("-L").arg(format!("dependency={}", dependencies().display()));
+    for (library_name, library) in [("streams_dsl", dsl), ("streams_core", core)] {
         command.arg("--extern").arg(format!("{library_name}={}", library.display()));
     }
     let output = command.arg("--out-dir").arg(&directory).arg(&source).stdin(Stdio::null()).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.success(), said.is_empty(), "{said}");
-    said
+    (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 #[track_caller]
